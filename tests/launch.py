@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Starts a program (mostly mpiexec) that may hang, crash or leave processes behind, and always sees the end of it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+SECONDS_TO_END = 5.0  # what a launcher gets to end its ranks, before they are killed
+
+
+def mpiexec(ranks: int) -> list[str]:
+    """Return the words that start so many ranks of what follows."""
+    return [*shlex.split(os.environ.get("MPIEXEC") or "mpiexec"), "-n", str(ranks)]
+
+
+@dataclass
+class Ended:
+    """How a job ended: exit code (negative: signal), what it wrote, and whether it had to be killed."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+    timed_out: bool
+    left: list[str]  # command lines of processes that outlived it, and were killed then
+
+
+class Job:
+    """A running program in a session of its own.
+
+    Launchers put ranks into process groups and sessions of their own, so what belongs to a job is known by a variable
+    in its environment, which children inherit. Nothing else is ever killed.
+    """
+
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str] | None = None, cwd: str | None = None) -> None:
+        self._mark = f"NODESHARE_TEST_JOB_{uuid.uuid4().hex}=1"
+        self._out = tempfile.TemporaryFile()  # not pipes: they stay open as long as anything is left of the job
+        self._err = tempfile.TemporaryFile()
+        self._begin = time.monotonic()
+        self.process = subprocess.Popen(
+            argv,
+            env={**os.environ, **(env or {}), **dict([self._mark.split("=")])},
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=self._out,
+            stderr=self._err,
+            start_new_session=True,
+        )
+
+    def send(self, number: int) -> None:
+        """Send a signal to the program itself."""
+        self.process.send_signal(number)
+
+    def wait_for(self, text: str, timeout: float = 30) -> bool:
+        """Wait until its output holds `text`; False if it ends, or `timeout` seconds pass, without."""
+        end = time.monotonic() + timeout
+        while True:
+            over = self.process.poll() is not None or time.monotonic() > end
+            if text in self._read(self._out) + self._read(self._err):
+                return True
+            if over:
+                return False
+            time.sleep(0.02)
+
+    def wait(self, timeout: float) -> Ended:
+        """Wait for its end, after `timeout` seconds (from now) enforce it; kill what it has left behind."""
+        timed_out = False
+        try:
+            try:
+                self.process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                timed_out = True
+                self.process.terminate()
+                self.process.wait(SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:  # also when the tests are interrupted
+            seconds = time.monotonic() - self._begin
+            left = self._kill_all(grace=0.5 if self.process.poll() is not None else 0)
+            code = self.process.wait()
+        return Ended(code, self._read(self._out), self._read(self._err), seconds, timed_out, left)
+
+    def _kill_all(self, grace: float) -> list[str]:
+        end = time.monotonic() + grace
+        while time.monotonic() < end and any(self._pids()):
+            time.sleep(0.02)
+        left = []
+        for pid in self._pids():
+            try:
+                with open(f"/proc/{pid}/cmdline") as f:
+                    left.append(f.read().replace("\0", " ").strip())
+                os.kill(pid, signal.SIGKILL)
+            except OSError:
+                pass  # has just ended
+        return left
+
+    def _pids(self) -> Iterator[int]:
+        mark = self._mark.encode()
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{name}/environ", "rb") as f:
+                    if mark in f.read().split(b"\0"):
+                        yield int(name)
+            except OSError:
+                pass  # has just ended, or is another user's
+
+    @staticmethod
+    def _read(file) -> str:  # type: ignore[no-untyped-def]
+        return os.pread(file.fileno(), 1 << 30, 0).decode(errors="replace")

@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# Makes the environment if need be and runs the tests: see `bash tests/run.sh --help`.
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+. slurm/environment.sh || exit 1
+exec python tests/runner.py "$@"

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Runs all tests of nodeshare and adds them up. Started by tests/run.sh.
+
+  cpp/NAME         a suite of the C++ tests, through CTest     } in each run: a number of ranks, and how they are put on
+  python/test_X    a file of pytest tests, on all ranks        } pretend nodes; the fast ones also with memfd as memory
+  faults, programs, packaging                                    pytest files on no rank, which start what they need
+
+Counted are test cases, once for each start. Skips are listed with their reasons; a test that hangs is a failure, names
+itself and its ranks, and costs its file. The list of runs is in tests/cpp/CMakeLists.txt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from launch import Job, mpiexec
+
+SECONDS_PER_START = 240  # a case has 60 (main.cpp, conftest.py), a start of CTest's 200
+SECONDS_FOR_ALL = 25 * 60
+LINES_OF_A_FAILURE = 80
+
+root = Path(__file__).resolve().parent.parent
+build = Path(sys.prefix) / "build"
+
+
+@dataclass
+class Start:
+    """One program to start, once."""
+
+    name: str
+    where: str
+    argv: list[str]
+    env: dict[str, str] = field(default_factory=dict)
+
+
+def runs() -> dict[str, bool]:
+    """Return the runs that CTest knows ("3:2": 3 ranks on nodes of 2), and whether each is a fast one."""
+    listing = subprocess.run(["ctest", "--test-dir", build, "--show-only=json-v1"], capture_output=True, check=True)
+    found = {}
+    for test in json.loads(listing.stdout)["tests"]:
+        labels = next((p["value"] for p in test.get("properties", []) if p["name"] == "LABELS"), [])
+        found[test["name"].partition("@")[2]] = "fast" in labels
+    return found
+
+
+def starts(fast: bool) -> list[Start]:
+    """Return everything there is to start."""
+    suites = [p.name.replace("_test.cpp", "") for p in sorted((root / "tests/cpp").glob("*_test.cpp"))]
+    files = sorted((root / "tests/python").glob("test_*.py"))
+    pytest = [sys.executable, "-m", "pytest", "-q", "--color=no"]
+    plan = []
+    for memory in ["", "memfd"]:
+        for run, is_fast in runs().items():
+            if not is_fast and (fast or memory) or fast and memory:
+                continue
+            ranks, _, placement = run.partition(":")
+            where = f"{ranks} rank{'s' * (ranks != '1')}" + f", nodes of {placement}" * bool(placement)
+            where += f", {memory}" * bool(memory)
+            env = {"NODESHARE_TEST_RANKS": ranks}
+            if placement:
+                env["NODESHARE_RANKS_PER_NODE"] = placement
+            if memory:
+                env["NODESHARE_MEMORY"] = memory
+            for suite in suites:
+                ctest = ["ctest", "--test-dir", str(build), "-V", "--no-tests=error", "-R", f"^cpp/{suite}@{run}$"]
+                plan.append(Start(f"cpp/{suite}", where, ctest, env))
+            for file in files:
+                words = [*mpiexec(int(ranks)), *pytest, str(file.relative_to(root))]
+                plan.append(Start(f"python/{file.stem}", where, words, env))
+    for folder in ["faults", "programs"] + ["packaging"] * (not fast):
+        for file in sorted((root / "tests" / folder).glob("test_*.py")):
+            words = [*pytest, *(["-m", "not slow"] * fast), str(file.relative_to(root))]
+            plan.append(Start(f"{folder}/{file.stem}", "", words))
+    return plan
+
+
+def count(output: str, code: int) -> Counter[str]:
+    """Read how many cases passed, failed and were skipped from the last line that says so."""
+    total = Counter[str]()
+    for line in output.splitlines():
+        found = re.findall(r"(\d+) (passed|failed|skipped|error)", line)
+        if found:
+            total = Counter[str]()
+            for number, what in found:
+                total["failed" if what == "error" else what] += int(number)
+    if code != 0 and not total["failed"]:
+        total["failed"] = 1  # crashed or hung before it could count
+    return total
+
+
+def shown(output: str, start: Start) -> list[str]:
+    """Return the last lines, without pytest's own frames; of CTest's only what the program wrote, and the verdict."""
+    lines = [line for line in output.splitlines() if not re.search(r'File ".*/(pluggy|_?pytest)/.*"', line)]
+    if start.argv[0] == "ctest":
+        lines = [re.sub(r"^\d+: ", "", line) for line in lines if re.match(r"\d+: |.*\*\*\*", line)]
+    return lines[-LINES_OF_A_FAILURE:]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="tests/run.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only tests with this in their name: topology, cpp/")
+    parser.add_argument("--fast", action="store_true", help="2 and 3 ranks, one memory, without packaging")
+    options = parser.parse_args()
+    plan = [s for s in starts(options.fast) if not options.names or any(name in s.name for name in options.names)]
+    if not plan:
+        parser.error(f"no test has {' or '.join(options.names)} in its name")
+    for name in ("NODESHARE_RANKS_PER_NODE", "NODESHARE_MEMORY", "NODESHARE_PATIENCE"):
+        os.environ.pop(name, None)  # the runs say what is set
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whatever ends us, the running job ends first
+
+    end = time.monotonic() + SECONDS_FOR_ALL
+    total, reasons = Counter[str](), Counter[str]()
+    for start in plan:
+        label = f"{start.name:<24} {start.where:<26}"
+        left = end - time.monotonic()
+        if left < 1:
+            print(f"FAILED {label} not started: all tests together took more than {SECONDS_FOR_ALL // 60} minutes")
+            total["failed"] += 1
+            continue
+        job = Job(start.argv, {"PYTHONFAULTHANDLER": "1", "COLUMNS": "120", **start.env}, str(root))
+        limit = min(left, SECONDS_PER_START * (1 if start.where else 4))
+        ended = job.wait(limit)
+        output = ended.out + ended.err
+        counts = count(ended.out, ended.code)
+        notes = [f"ended, since it took more than {limit:.0f} s"] * ended.timed_out
+        if ended.left:
+            notes.append("left behind, now killed: " + "; ".join(ended.left))
+            counts["failed"] += not counts["failed"]
+        said = ", ".join(f"{counts[what]} {what}" for what in ("passed", "failed", "skipped") if counts[what])
+        print(f"{'FAILED' if counts['failed'] else 'ok    '} {label} {ended.seconds:5.1f} s  {said or 'nothing to do'}")
+        if counts["failed"]:
+            print(f"       $ {' '.join(f'{k}={v}' for k, v in start.env.items())} {' '.join(start.argv)}")
+            print("\n".join(f"     | {line}" for line in shown(output, start) + notes))
+        sys.stdout.flush()
+        for reason in re.findall(r"^(?:\d+: )?SKIPPED (?:\[\d+\] )?(.*)", ended.out, re.M):
+            reasons[reason] += 1
+        total += counts
+
+    for reason, times in reasons.items():
+        print(f"skipped {times} x {reason}")
+    print(f"{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped")
+    return 1 if total["failed"] else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
