@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// @file
+/// What a language binding adds to waiting.
+#pragma once
+
+#include <string>
+
+namespace nodeshare {
+
+/// Functions that the library calls while a rank waits; set once, before anything collective.
+struct wait_hooks {
+  /// Called every 50 ms of a wait: true ends it, and the call throws `interrupted` (Python: a signal handler raised).
+  bool (*interrupted)() = nullptr;
+  /// Where the user's code calls from, "script.py:7"; without it, or empty: the C++ source location counts.
+  std::string (*where)() = nullptr;
+};
+extern wait_hooks hooks;
+
+}  // namespace nodeshare

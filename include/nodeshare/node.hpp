@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// @file
+/// How the ranks of a node meet, and how they come to memory together.
+#pragma once
+
+#include <mpi.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <source_location>
+#include <string>
+#include <string_view>
+
+#include "nodeshare/segment.hpp"
+#include "nodeshare/topology.hpp"
+
+namespace nodeshare {
+
+class meeting_place;
+struct failure;
+
+/// A collective call as its ranks compare it: everything that must be the same on all of them is in the digest.
+struct call {
+  std::string_view name;
+  std::string_view arguments;  ///< in words, for messages
+  std::source_location where;
+  std::uint64_t digest;
+
+  call(std::string_view name, std::string_view arguments,
+       std::source_location where = std::source_location::current()) noexcept;
+  /// A call whose arguments are compared as one number; `arguments` serves messages only.
+  call(std::string_view name, std::uint64_t number, std::string_view arguments,
+       std::source_location where = std::source_location::current()) noexcept;
+};
+
+/// The ranks of this node, their control page, and the one way to meet.
+///
+/// A *meeting* is a barrier, a memory synchronisation and an agreement in one: ranks leave the hash of what they call in
+/// a slot of the page, wait for each other, and compare. A call over the communicator meets on each node, exchanges a
+/// few words between the nodes' leaders, and meets again. Text travels only after a "no".
+class node : public std::enable_shared_from_this<node> {
+ public:
+  /// Collective over the communicator on the first call for a topology (makes the control page), then local.
+  /// Throws `out_of_shared_memory`, `error`.
+  static std::shared_ptr<node> of(const topology& where);
+
+  explicit node(std::shared_ptr<topology_state> where);
+  ~node();
+  node(const node&) = delete;
+  node& operator=(const node&) = delete;
+
+  /// Collective over the node. Every write before it is seen by all after it.
+  /// Throws `mismatch` when ranks call different things, `peer_error` when one has ended.
+  void meet(const call& what);
+
+  /// Collective over the communicator. Meets on all nodes. Throws like `meet`; `peer_error` when a rank called `fail`.
+  /// @param more  another agreement of the same call follows: a signal that comes now is kept for it
+  void agree(const call& what, bool more = false);
+
+  /// Collective over the communicator, by a rank whose own part failed: it stands for the `agree` that the others come
+  /// to next, and they throw `peer_error` with `text`. This rank throws nothing, unless its wait is interrupted.
+  void fail(const call& what, std::string_view text);
+
+  /// Collective over the communicator. Zeroed memory of `bytes` bytes on each node.
+  ///
+  /// @param reserve  makes every page present now, by all ranks in parallel; without it a full system is a SIGBUS later
+  /// Throws `out_of_shared_memory`: then everything is given back and the job stays usable.
+  std::shared_ptr<segment> create(const call& what, std::size_t bytes, bool reserve, bool more = false);
+
+  /// Collective over the communicator. `root`'s bytes for everybody, in private memory. `root` has been agreed on.
+  void exchange(const call& what, std::string& bytes, int root);
+
+  /// Local. Tells all others that this rank takes part in nothing any more: it leaves word on every node object of this
+  /// process, and for ranks that wait in a first call. MPI must have been initialised.
+  static void end(std::string_view how) noexcept;
+
+  /// Local. The topology's state, and the meetings, for the layers above.
+  [[nodiscard]] const topology_state& where() const noexcept { return *where_; }
+  [[nodiscard]] meeting_place& meetings() noexcept { return *meetings_; }
+  /// Local. Names this node among all of the machine.
+  [[nodiscard]] std::uint64_t token() const noexcept;
+
+ private:
+  failure make_memory(const call& what, bool reserve, segment_parts& parts);
+
+  std::shared_ptr<topology_state> where_;
+  std::unique_ptr<meeting_place> meetings_;
+  std::uint64_t segments_ = 0;     // made over the communicator
+  std::uint32_t next_holder_ = 0;  // node rank 0 alone
+  std::string window_directory_;   // where this MPI keeps windows; empty: none are to be had
+};
+
+}  // namespace nodeshare

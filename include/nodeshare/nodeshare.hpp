@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// @file
+/// One copy of a large array per node, a view of it for every rank.
+#pragma once
+
+#include "nodeshare/error.hpp"
+#include "nodeshare/hooks.hpp"
+#include "nodeshare/node.hpp"
+#include "nodeshare/replicate.hpp"
+#include "nodeshare/segment.hpp"
+#include "nodeshare/shared_array.hpp"
+#include "nodeshare/topology.hpp"
+#include "nodeshare/view.hpp"
+#include "nodeshare/work.hpp"

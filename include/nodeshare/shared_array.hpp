@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// @file
+/// One array on each node, seen by all ranks of the node.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <limits>
+#include <memory>
+#include <source_location>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "nodeshare/error.hpp"
+#include "nodeshare/node.hpp"
+#include "nodeshare/replicate.hpp"
+#include "nodeshare/segment.hpp"
+#include "nodeshare/topology.hpp"
+#include "nodeshare/view.hpp"
+#include "nodeshare/work.hpp"
+
+namespace nodeshare {
+
+/// How an array is made.
+struct options {
+  bool reserve = true;             ///< make every page present now; without it a full system is a SIGBUS at a touch
+  nodeshare::layout layout = nodeshare::layout::right;
+};
+
+/// Local. Bytes of `extents` elements of `size` bytes; the largest value there is if they overflow.
+template <std::size_t Dims>
+[[nodiscard]] constexpr std::size_t bytes_of(const std::array<std::size_t, Dims>& extents, std::size_t size) noexcept
+{
+  constexpr std::size_t most = std::numeric_limits<std::size_t>::max();
+  std::size_t out = size;
+  for (const std::size_t extent : extents) {
+    if (extent == 0) {
+      return 0;
+    }
+    out = out > most / extent ? most : out * extent;
+  }
+  return out;
+}
+
+/// One array of `T` on each node, zero at first, on a page boundary, seen by all of the node's ranks.
+///
+/// Move-only. A rank lets go of the memory when its array dies: local, in any order, also after MPI_Finalize.
+template <class T, std::size_t Dims = 1>
+class shared_array {
+  static_assert(std::is_trivially_copyable_v<T>, "shared memory holds plain data only: no pointers to other memory");
+
+ public:
+  using value_type = T;
+  using extents_type = std::array<std::size_t, Dims>;
+
+  /// Collective over the communicator. `extents` in elements. Throws `out_of_shared_memory`, `mismatch`,
+  /// `peer_error`: the same on every rank, or none.
+  explicit shared_array(const topology& where, const extents_type& extents, options how = {},
+                        std::source_location place = std::source_location::current())
+      : topology_(where), extents_(extents), layout_(how.layout)
+  {
+    std::string arguments = "extents={";
+    for (const std::size_t extent : extents) {
+      arguments += (arguments.back() == '{' ? "" : ", ") + std::to_string(extent);
+    }
+    arguments += "}, " + std::to_string(sizeof(T)) + " bytes each" + (how.layout == layout::left ? ", layout::left" : "") +
+                 (how.reserve ? "" : ", reserve=false");
+    memory_ = node::of(where)->create(call("shared_array", arguments, place), bytes_of(extents, sizeof(T)), how.reserve);
+  }
+  explicit shared_array(MPI_Comm comm, const extents_type& extents, options how = {},
+                        std::source_location place = std::source_location::current())
+      : shared_array(topology(comm, place), extents, how, place)
+  {
+  }
+  ~shared_array() = default;
+  shared_array(const shared_array&) = delete;
+  shared_array& operator=(const shared_array&) = delete;
+  shared_array(shared_array&& other) noexcept = default;
+  shared_array& operator=(shared_array&& other) noexcept = default;
+
+  /// Local. The whole array; this rank's rows of it, or those of another rank.
+  [[nodiscard]] array_view<T, Dims> view() const noexcept
+  {
+    return {data(), extents_, array_view<T, Dims>::strides_of(extents_, layout_)};
+  }
+  [[nodiscard]] array_view<T, Dims> local() const noexcept { return part(topology_.rank()); }
+  [[nodiscard]] array_view<T, Dims> part(int rank) const
+  {
+    const auto [first, last] = rows(rank);
+    return view().rows(first, last);
+  }
+
+  /// Local. The block of rows [first, last) of this rank, or of another, counted among the ranks of its own node.
+  /// Throws `invalid_argument` if there is no such rank.
+  [[nodiscard]] std::pair<std::size_t, std::size_t> rows() const { return rows(topology_.rank()); }
+  [[nodiscard]] std::pair<std::size_t, std::size_t> rows(int rank) const
+  {
+    const auto ranks = topology_.ranks_on(topology_.node_of(rank));
+    std::size_t place = 0;
+    while (ranks[place] != rank) {
+      ++place;
+    }
+    return block_of(extents_[0], place, ranks.size());
+  }
+
+  /// Local.
+  [[nodiscard]] T* data() const noexcept { return reinterpret_cast<T*>(memory_->data()); }
+  [[nodiscard]] const extents_type& extents() const noexcept { return extents_; }
+  [[nodiscard]] std::size_t size() const noexcept { return view().size(); }
+  [[nodiscard]] std::size_t size_bytes() const noexcept { return memory_->size_bytes(); }
+  [[nodiscard]] const topology& where() const noexcept { return topology_; }
+  [[nodiscard]] const std::shared_ptr<segment>& memory() const noexcept { return memory_; }
+
+  /// Collective over the node. Every write before it is seen by all after it. Throws `mismatch`, `peer_error`.
+  void sync(std::source_location place = std::source_location::current()) const
+  {
+    memory_->home()->meet(call("sync", memory_->id(), memory_->description(), place));
+  }
+
+  /// Collective over the communicator. The bytes of the node of rank `root`, to every node.
+  /// Throws `invalid_argument` if there is no such rank, `mismatch`, `peer_error`, `mpi_error`.
+  void bcast(int root = 0, std::source_location place = std::source_location::current()) const
+  {
+    nodeshare::bcast(memory_, root, place);
+  }
+
+  /// Collective over the communicator. Each row from the node of the rank whose `topology::local_range` holds it.
+  void allgather(std::source_location place = std::source_location::current()) const
+  {
+    nodeshare::allgather(call("allgather", memory_->id(), memory_->description(), place), memory_, row_shape(),
+                         default_owners(*memory_->home(), extents_[0]));
+  }
+
+  /// Collective over the communicator. Each row from the node that did it. Throws `error` if the work is not finished.
+  void allgather(const work& done, std::source_location place = std::source_location::current()) const
+  {
+    nodeshare::allgather(call("allgather", memory_->id(), memory_->description(), place), memory_, row_shape(), done);
+  }
+
+ private:
+  [[nodiscard]] row_layout row_shape() const noexcept
+  {
+    const std::size_t elements = extents_[0] == 0 ? 0 : size() / extents_[0];
+    return layout_ == layout::right ? row_layout{extents_[0], elements * sizeof(T), 1}
+                                    : row_layout{extents_[0], sizeof(T), elements};
+  }
+
+  topology topology_;
+  extents_type extents_;
+  layout layout_;
+  std::shared_ptr<segment> memory_;
+};
+
+}  // namespace nodeshare

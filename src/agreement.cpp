@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// @file
+/// Agreements: what ranks make of a meeting, between nodes too; and how they explain a "no".
+#include <algorithm>
+#include <cstdio>
+#include <exception>
+#include <vector>
+
+#include "linux.hpp"
+#include "meeting.hpp"
+#include "nodeshare/error.hpp"
+#include "wait.hpp"
+
+namespace nodeshare {
+namespace {
+
+constexpr std::uint64_t failed_digest = 0xfa11edfa11ed0001u;
+
+void append(char* to, std::size_t room, const std::string& text)
+{
+  std::snprintf(to, room, "%s", text.c_str());
+}
+
+verdict make_verdict(failure_kind kind, const std::string& text)
+{
+  verdict out{};
+  out.kind = kind;
+  append(out.text, sizeof out.text, text);
+  return out;
+}
+
+/// What the reports of all nodes add up to; `none` if every rank failed by itself.
+verdict decide(const std::vector<node_report>& reports)
+{
+  int failed = 0;
+  int present = 0;
+  const node_report* first_failed = nullptr;
+  std::string calls;
+  for (const node_report& one : reports) {
+    failed += one.failed;
+    present += one.present;
+    if (first_failed == nullptr && one.failed > 0) {
+      first_failed = &one;
+    }
+    calls += (calls.empty() ? "" : "; ") + std::string(one.calls);
+  }
+  for (const node_report& one : reports) {
+    if (one.ended_text[0] != '\0') {
+      return make_verdict(failure_kind::peer, std::string(one.ended_text) + ", while others were in a collective call: " + calls);
+    }
+  }
+  if (first_failed != nullptr) {
+    const std::string text = first_failed->failed_text;
+    if (first_failed->kind == failure_kind::out_of_shared_memory) {
+      return make_verdict(failure_kind::out_of_shared_memory, text);
+    }
+    if (failed == present) {
+      return make_verdict(failure_kind::none, "");
+    }
+    return make_verdict(failure_kind::peer,
+                        text + (failed > 1 ? " (and " + count_of(static_cast<std::size_t>(failed - 1), "other rank") + ")" : ""));
+  }
+  return make_verdict(failure_kind::mismatch,
+                      "the ranks called different things: " + calls +
+                          ". Every rank must make the same collective calls in the same order with the same arguments");
+}
+
+}  // namespace
+
+void meeting_place::agree(const call& what, const failure& its_failure, scope reach, bool more)
+{
+  const std::unique_lock lock(one_at_a_time_, std::try_to_lock);
+  if (!lock) {
+    throw error("another thread of this rank is in a collective call on the same communicator: give each thread a "
+                "communicator of its own (MPI_Comm_dup)");
+  }
+  require_meetings();
+  if (reach == scope::communicator) {
+    require_communicator();
+  }
+  failure mine = its_failure;
+  if (across(reach) && lanes_broken_ && !mine) {
+    mine = {failure_kind::other, ended_elsewhere_};
+  }
+  if (interrupt_due_ && !mine) {
+    mine = {failure_kind::other, "interrupted by a signal"};
+  }
+  gathering seen = gather(what, mine ? failed_digest : what.digest);
+  require_all_stayed(what, seen, reach);
+  const bool good_here = seen.same && seen.missing < 0 && !mine;
+  if (!good_here) {
+    reach = tell(what, mine, reach, seen);
+  }
+  bool good = good_here;
+  if (across(reach) && seen.missing != 0) {
+    good = hear_from_leader(what, [&] {
+             return make_verdict(leaders_agree(what, good_here) ? failure_kind::none : failure_kind::mismatch, "");
+           }).kind == failure_kind::none;
+  }
+  if (!good) {
+    if (good_here) {
+      reach = tell(what, mine, reach, seen);
+    }
+    explain(what, mine, seen, reach);
+  }
+  if (interrupt_due_ && !more) {
+    interrupt_due_ = false;
+    throw interrupted("interrupted in " + text_of(what));
+  }
+}
+
+/// The leader asks the other nodes, then all of the node hear what it heard. Should the leader's exchange fail (another
+/// node's leader ended, a signal), all throw, and from then on nothing goes between the nodes.
+verdict meeting_place::hear_from_leader(const call& what, const std::function<verdict()>& ask)
+{
+  std::exception_ptr trouble;
+  ++heard_;
+  if (leads()) {
+    try {
+      judged() = ask();
+      judged().exchanged = 1;
+    } catch (const error& why) {
+      trouble = std::current_exception();
+      judged() = make_verdict(failure_kind::peer, why.what());
+      judged().exchanged = 0;
+    }
+  }
+  const gathering after = gather(what, 0);
+  require_all_stayed(what, after, scope::node);
+  if (after.missing == 0) {
+    throw peer_error(name_of(0) + " has ended (" + page_->record(0).ended_how + "), while others were in " +
+                     text_of(what));
+  }
+  const verdict heard = judged();
+  if (heard.exchanged == 0) {
+    lanes_broken_ = true;
+    ended_elsewhere_ = heard.text;
+    if (trouble) {
+      std::rethrow_exception(trouble);
+    }
+    throw peer_error(heard.text);
+  }
+  return heard;
+}
+
+/// Throws if a rank left the meeting early. The leader first tells the other nodes, which would wait for it.
+void meeting_place::require_all_stayed(const call& what, const gathering& seen, scope reach)
+{
+  if (seen.left_early < 0) {
+    return;
+  }
+  const bool left_myself = seen.left_early == where_.node_rank;
+  const std::string text = name_of(seen.left_early) + " " + page_->record(seen.left_early).text + " in a collective call";
+  if (across(reach) && leads()) {
+    interrupt_due_ = left_myself;  // then it does not wait long for the other nodes
+    node_report ours;
+    ours.present = page_->ranks;
+    ours.failed = 1;
+    ours.kind = failure_kind::other;
+    append(ours.failed_text, sizeof ours.failed_text, text);
+    try {
+      leaders_agree(what, false);
+      leaders_explain(what, ours);
+    } catch (const error&) {
+      lanes_broken_ = true;
+      ended_elsewhere_ = text;
+    }
+    interrupt_due_ = false;
+  }
+  if (left_myself) {
+    throw interrupted("interrupted in " + text_of(what));
+  }
+  throw peer_error(text + ", while this rank was in " + text_of(what));
+}
+
+/// Each rank of the node writes down what it called and what is wrong with it. Returns how far the call reaches: where
+/// one rank called over the communicator, the node has to answer the others, which wait for it.
+scope meeting_place::tell(const call& what, const failure& mine, scope reach, gathering& seen)
+{
+  rank_record& record = page_->record(where_.node_rank);
+  record.kind = mine.kind;
+  record.over_communicator = reach == scope::communicator;
+  append(record.text, sizeof record.text, mine.text);
+  append(record.called, sizeof record.called, text_of(what));
+  const gathering told = gather(what, 0);
+  require_all_stayed(what, told, scope::node);
+  seen.number = told.number;
+  seen.missing = seen.missing >= 0 ? seen.missing : told.missing;
+  bool any = false;
+  for (int rank = 0; rank < page_->ranks; ++rank) {
+    any = any || (!is_gone(rank, told.number) && page_->record(rank).over_communicator);
+  }
+  return any ? scope::communicator : scope::node;
+}
+
+/// All have told; now all find out what is wrong, and all throw.
+void meeting_place::explain(const call& what, const failure& mine, const gathering& seen, scope reach)
+{
+  const node_report ours = report(seen);
+  const verdict outcome = across(reach) && seen.missing != 0
+                              ? hear_from_leader(what, [&] { return leaders_explain(what, ours); })
+                              : decide({ours});
+  if (mine && outcome.kind != failure_kind::out_of_shared_memory) {
+    if (interrupt_due_) {
+      interrupt_due_ = false;
+      throw interrupted("interrupted in " + text_of(what));
+    }
+    raise(mine.kind, mine.text);
+  }
+  raise(outcome.kind, outcome.text);
+}
+
+bool meeting_place::is_gone(int rank, std::uint32_t number) const
+{
+  const rank_line& line = page_->line(rank);
+  return line.ended.load() != 0 && static_cast<std::int32_t>(line.arrived.load() - number) < 0;
+}
+
+node_report meeting_place::report(const gathering& seen) const
+{
+  node_report out;
+  std::vector<bool> listed(static_cast<std::size_t>(page_->ranks), false);
+  std::string calls;
+  for (int rank = 0; rank < page_->ranks; ++rank) {
+    const rank_record& record = page_->record(rank);
+    if (is_gone(rank, seen.number)) {
+      if (out.ended_text[0] == '\0') {
+        append(out.ended_text, sizeof out.ended_text, name_of(rank) + " has ended (" + record.ended_how + ")");
+      }
+      continue;
+    }
+    ++out.present;
+    if (record.kind != failure_kind::none) {
+      ++out.failed;
+      if (out.failed == 1) {
+        out.kind = record.kind;
+        append(out.failed_text, sizeof out.failed_text,
+               name_of(rank) + " failed in " + record.called + ": " + record.text);
+      }
+    }
+    if (listed[static_cast<std::size_t>(rank)]) {
+      continue;
+    }
+    std::string who;
+    for (int other = rank; other < page_->ranks; ++other) {
+      if (!is_gone(other, seen.number) && std::string_view(page_->record(other).called) == record.called) {
+        listed[static_cast<std::size_t>(other)] = true;
+        who += (who.empty() ? "" : ", ") + name_of(other);
+      }
+    }
+    calls += (calls.empty() ? "" : "; ") + who + " called " + record.called;
+  }
+  append(out.calls, sizeof out.calls, calls);
+  return out;
+}
+
+/// By the leaders: whether all nodes are good and called the same.
+bool meeting_place::leaders_agree(const call& what, bool good)
+{
+  require_lanes();
+  const std::uint64_t mine[3] = {good ? 1u : 0u, what.digest, ~what.digest};
+  // on the heap: should the wait be given up, MPI may still write here
+  auto words = std::make_unique<std::uint64_t[]>(6);
+  std::copy(mine, mine + 3, words.get());
+  MPI_Request request = MPI_REQUEST_NULL;
+  check_mpi(MPI_Iallreduce(words.get(), words.get() + 3, 3, MPI_UINT64_T, MPI_MIN, where_.lane, &request),
+            "MPI_Iallreduce");
+  try {
+    finish(request, what, "MPI_Iallreduce");
+  } catch (...) {
+    (void)words.release();
+    throw;
+  }
+  return words[3] == 1 && words[4] == ~words[5];
+}
+
+verdict meeting_place::leaders_explain(const call& what, const node_report& ours)
+{
+  require_lanes();
+  const auto nodes = static_cast<std::size_t>(where_.node_count);
+  auto reports = std::make_unique<std::vector<node_report>>(nodes + 1);
+  reports->back() = ours;
+  constexpr int bytes = static_cast<int>(sizeof(node_report));
+  MPI_Request request = MPI_REQUEST_NULL;
+  check_mpi(MPI_Iallgather(&reports->back(), bytes, MPI_BYTE, reports->data(), bytes, MPI_BYTE, where_.lane, &request),
+            "MPI_Iallgather");
+  try {
+    finish(request, what, "MPI_Iallgather");
+  } catch (...) {
+    (void)reports.release();
+    throw;
+  }
+  reports->pop_back();
+  return decide(*reports);
+}
+
+}  // namespace nodeshare

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// @file
+/// The layout of the memory through which the ranks of a node meet.
+#pragma once
+
+#include <sched.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "failure.hpp"
+#include "provider.hpp"
+
+namespace nodeshare {
+
+/// One cache line per rank, written by its rank, read by all. Meeting `n` uses the fields of parity `n % 2`: nobody can
+/// be two meetings ahead of a rank that still reads.
+struct alignas(64) rank_line {
+  std::atomic<std::uint32_t> arrived;     ///< number of the latest meeting it came to; a futex word
+  std::atomic<std::uint32_t> sleepers;    ///< how many sleep on `arrived`
+  std::atomic<std::uint64_t> digest[2];
+  std::atomic<std::uint64_t> withdrawn;   ///< meeting * 4 + withdrawal: left although not all had come
+  std::atomic<std::uint32_t> ended;
+};
+
+enum withdrawal : std::uint64_t { undecided = 1, broken = 2, completed = 3 };
+
+/// What a rank says about itself, in words; read by others only after a "no", or when they have waited long.
+struct rank_record {
+  std::int32_t pid;
+  std::uint64_t start_time;
+  cpu_set_t processors;
+  bool window_possible, memfd_possible;  ///< its limits, for the segment being made
+  failure_kind kind;                     ///< of its failure in the call being explained
+  bool over_communicator;
+  char text[1024];
+  char called[512];
+  std::atomic<std::uint32_t> waits_in;  ///< number of the meeting it has waited in for long, 0: none
+  std::int64_t waits_since;             ///< std::chrono::steady_clock, the same for all processes of a machine
+  char waits_call[512];
+  char ended_how[512];
+};
+
+/// What the leader tells its node about the other nodes.
+struct verdict {
+  failure_kind kind;        ///< none: all is well
+  std::uint32_t exchanged;  ///< 0: the leaders' exchange itself failed
+  char text[4096];
+};
+
+struct page_header {
+  alignas(64) std::atomic<std::uint32_t> withdrawals;  ///< how often a rank left early: most often all need to read
+  alignas(64) std::uint64_t token;
+  verdict judged[2];  ///< in turn, as a rank may still read the last one
+  descriptor offered;
+  std::uint32_t holder[2];  ///< where the holders of the segment being made are counted, by parity of its number
+};
+
+/// Segments that a node can have alive at once; Linux allows a process 65,530 mappings anyway (vm.max_map_count).
+inline constexpr std::uint32_t most_segments = 65536;
+
+/// A process' own mapping of its node's control page.
+struct control_page {
+  mapping mapped;
+  int ranks = 0;
+
+  control_page(const mapping& memory, int rank_count) : mapped(memory), ranks(rank_count) {}
+  ~control_page() { unmap(mapped); }
+  control_page(const control_page&) = delete;
+  control_page& operator=(const control_page&) = delete;
+
+  static std::size_t bytes(int ranks)
+  {
+    return holders_at(ranks) + most_segments * sizeof(std::atomic<std::uint32_t>);
+  }
+  /// Up to here the page is populated at once; the holders' counts follow when they come into use.
+  static std::size_t holders_at(int ranks)
+  {
+    const std::size_t before = records_at(ranks) + static_cast<std::size_t>(ranks) * sizeof(rank_record);
+    return (before + 4095) / 4096 * 4096;
+  }
+
+  page_header& header() const { return *reinterpret_cast<page_header*>(mapped.address); }
+  rank_line& line(int rank) const { return reinterpret_cast<rank_line*>(mapped.address + lines_at())[rank]; }
+  rank_record& record(int rank) const
+  {
+    return reinterpret_cast<rank_record*>(mapped.address + records_at(ranks))[rank];
+  }
+  std::atomic<std::uint32_t>& holders(std::uint32_t index) const
+  {
+    return reinterpret_cast<std::atomic<std::uint32_t>*>(mapped.address + holders_at(ranks))[index];
+  }
+
+ private:
+  static constexpr std::size_t lines_at() { return (sizeof(page_header) + 63) / 64 * 64; }
+  static std::size_t records_at(int ranks)
+  {
+    return lines_at() + (static_cast<std::size_t>(ranks) * sizeof(rank_line) + 63) / 64 * 64;
+  }
+};
+
+}  // namespace nodeshare

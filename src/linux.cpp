@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "linux.hpp"
+
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <linux/magic.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <utility>
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23  // Linux 5.14; older headers lack the name
+#endif
+
+namespace nodeshare::linux_api {
+namespace {
+
+constexpr std::size_t huge_page = std::size_t{2} << 20;
+constexpr std::size_t populate_step = std::size_t{64} << 20;
+
+void* do_mremap(void* old, std::size_t bytes) { return ::mremap(old, 0, bytes, MREMAP_MAYMOVE); }
+void* do_mmap(std::size_t bytes, int file)
+{
+  return ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+}
+int do_memfd_create(const char* name) { return ::memfd_create(name, MFD_CLOEXEC); }
+
+/// Before Linux 5.14: reading zeros into fresh pages faults them in and answers EFAULT where a touch would be SIGBUS.
+bool populate_by_reading_zeros(std::byte* address, std::size_t bytes)
+{
+  const int zeros = ::open("/dev/zero", O_RDONLY | O_CLOEXEC);
+  if (zeros < 0) {
+    return false;
+  }
+  std::size_t done = 0;
+  while (done < bytes) {
+    const ssize_t got = ::read(zeros, address + done, bytes - done);
+    if (got <= 0 && errno != EINTR) {
+      break;
+    }
+    done += got > 0 ? static_cast<std::size_t>(got) : 0;
+  }
+  const int why = errno;
+  ::close(zeros);
+  errno = why;
+  return done == bytes;
+}
+
+std::atomic<bool> in_forked_child{false};
+
+std::uint64_t mix(std::uint64_t hash, std::uint64_t value)
+{
+  hash ^= value + 0x9e3779b97f4a7c15u + (hash << 6) + (hash >> 2);
+  return hash * 0xff51afd7ed558ccdu;
+}
+
+}  // namespace
+
+system_calls calls{do_mremap, do_mmap, ::munmap, ::madvise, do_memfd_create, ::statvfs};
+
+std::size_t page_size() noexcept
+{
+  static const auto size = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  return size;
+}
+
+std::size_t round_up(std::size_t bytes, std::size_t step) noexcept { return (bytes + step - 1) / step * step; }
+
+std::byte* alias(void* page, std::size_t bytes) noexcept
+{
+  void* second = calls.mremap(page, bytes);
+  return second == MAP_FAILED ? nullptr : static_cast<std::byte*>(second);
+}
+
+std::byte* map_file(int file, std::size_t bytes) noexcept
+{
+  void* address = calls.mmap(bytes, file);
+  return address == MAP_FAILED ? nullptr : static_cast<std::byte*>(address);
+}
+
+void unmap(std::byte* address, std::size_t bytes) noexcept { calls.munmap(address, bytes); }
+
+void advise(std::byte* address, std::size_t bytes) noexcept
+{
+  calls.madvise(address, bytes, MADV_DONTDUMP);
+  if (bytes >= 2 * huge_page) {
+    calls.madvise(address, bytes, MADV_HUGEPAGE);  // answers 0 even where shared huge pages are switched off
+  }
+}
+
+bool punch(std::byte* address, std::size_t bytes) noexcept
+{
+  return bytes == 0 || calls.madvise(address, bytes, MADV_REMOVE) == 0;
+}
+
+failure populate(std::byte* address, std::size_t bytes) noexcept
+{
+  for (std::size_t done = 0; done < bytes;) {
+    const std::size_t step = std::min(populate_step, bytes - done);
+    if (calls.madvise(address + done, step, MADV_POPULATE_WRITE) == 0 ||
+        (errno == EINVAL && populate_by_reading_zeros(address + done, step))) {
+      done += step;
+    } else if (errno != EINTR && errno != EAGAIN) {
+      return {failure_kind::out_of_shared_memory,
+              "the system has no page left after " + bytes_text(done) + " of this rank's " + bytes_text(bytes) + " (" +
+                  std::strerror(errno) + ")"};
+    }
+  }
+  return {};
+}
+
+std::optional<space> space_of(const std::string& path) noexcept
+{
+  struct statvfs found {};
+  if (calls.statvfs(path.c_str(), &found) != 0) {
+    return std::nullopt;
+  }
+  struct statfs kind {};
+  constexpr long hugetlbfs = 0x958458f6;
+  const bool known = ::statfs(path.c_str(), &kind) == 0;
+  const bool in_memory = known && (kind.f_type == TMPFS_MAGIC || kind.f_type == hugetlbfs || kind.f_type == RAMFS_MAGIC);
+  return space{static_cast<std::uint64_t>(found.f_bavail) * found.f_frsize, found.f_blocks == 0, in_memory};
+}
+
+std::optional<std::uint64_t> memory_available() noexcept
+{
+  std::FILE* file = std::fopen("/proc/meminfo", "re");
+  if (file == nullptr) {
+    return std::nullopt;
+  }
+  char line[128];
+  unsigned long long kilobytes = 0;
+  bool found = false;
+  while (!found && std::fgets(line, sizeof line, file) != nullptr) {
+    found = std::sscanf(line, "MemAvailable: %llu kB", &kilobytes) == 1;
+  }
+  std::fclose(file);
+  return found ? std::optional<std::uint64_t>(kilobytes * 1024) : std::nullopt;
+}
+
+std::optional<std::uint64_t> address_space_left() noexcept
+{
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
+    return std::nullopt;
+  }
+  std::uint64_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  const std::uint64_t used = pages * page_size();
+  return limit.rlim_cur > used ? limit.rlim_cur - used : 0;
+}
+
+std::optional<std::uint64_t> file_size_limit() noexcept
+{
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
+    return std::nullopt;
+  }
+  return limit.rlim_cur;
+}
+
+std::uint64_t raise_open_files() noexcept
+{
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+    return 1024;
+  }
+  if (limit.rlim_cur < limit.rlim_max) {
+    const rlim_t before = std::exchange(limit.rlim_cur, limit.rlim_max);
+    if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) {
+      limit.rlim_cur = before;
+    }
+  }
+  return limit.rlim_cur;
+}
+
+std::string file_of(const void* address)
+{
+  const auto wanted = reinterpret_cast<std::uintptr_t>(address);
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    unsigned long first = 0;
+    unsigned long last = 0;
+    int name = 0;
+    if (std::sscanf(line.c_str(), "%lx-%lx %*s %*s %*s %*s %n", &first, &last, &name) >= 2 && first <= wanted &&
+        wanted < last) {
+      return name > 0 ? line.substr(static_cast<std::size_t>(name)) : "";
+    }
+  }
+  return "";
+}
+
+std::uint64_t start_time(pid_t pid) noexcept
+{
+  char path[64];
+  std::snprintf(path, sizeof path, "/proc/%d/stat", static_cast<int>(pid));
+  std::FILE* file = std::fopen(path, "re");
+  if (file == nullptr) {
+    return 0;
+  }
+  char text[1024];
+  const std::size_t length = std::fread(text, 1, sizeof text - 1, file);
+  std::fclose(file);
+  text[length] = '\0';
+  const char* after_name = std::strrchr(text, ')');  // the name may hold blanks and parentheses
+  char state = 0;
+  unsigned long long start = 0;
+  if (after_name == nullptr ||
+      std::sscanf(after_name + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+                  &state, &start) != 2 ||
+      state == 'Z' || state == 'X') {
+    return 0;
+  }
+  return start;
+}
+
+std::uint64_t sharing_domain() noexcept
+{
+  std::uint64_t hash = 0;
+  std::string boot;
+  std::ifstream("/proc/sys/kernel/random/boot_id") >> boot;
+  for (const char c : boot) {
+    hash = mix(hash, static_cast<unsigned char>(c));
+  }
+  for (const char* place : {"/dev/shm", "/proc/self/ns/pid", "/proc/self/ns/user"}) {
+    struct stat found {};
+    if (::stat(place, &found) == 0) {
+      hash = mix(mix(hash, found.st_dev), found.st_ino);
+    }
+  }
+  return hash;
+}
+
+std::string host_name()
+{
+  char name[256] = "";
+  ::gethostname(name, sizeof name - 1);
+  const std::string whole = name;
+  return whole.substr(0, whole.find('.'));
+}
+
+cpu_set_t processors() noexcept
+{
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (::sched_getaffinity(0, sizeof set, &set) != 0) {
+    CPU_SET(0, &set);
+  }
+  return set;
+}
+
+void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t seen, std::uint32_t microseconds) noexcept
+{
+  const timespec limit{microseconds / 1000000, static_cast<long>(microseconds % 1000000) * 1000};
+  ::syscall(SYS_futex, &word, FUTEX_WAIT, seen, &limit, nullptr, 0);
+}
+
+void futex_wake(std::atomic<std::uint32_t>& word) noexcept
+{
+  ::syscall(SYS_futex, &word, FUTEX_WAKE, 0x7fffffff, nullptr, nullptr, 0);
+}
+
+bool forked() noexcept
+{
+  static const int registered =
+      ::pthread_atfork(nullptr, nullptr, [] { in_forked_child.store(true, std::memory_order_relaxed); });
+  (void)registered;
+  return in_forked_child.load(std::memory_order_relaxed);
+}
+
+}  // namespace nodeshare::linux_api

@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// @file
+/// Meetings: coming, waiting, leaving early, ending.
+#include "meeting.hpp"
+
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+
+#include "linux.hpp"
+#include "nodeshare/error.hpp"
+#include "wait.hpp"
+
+namespace nodeshare {
+namespace {
+
+constexpr int tag_ended = 1;
+constexpr std::size_t ended_bytes = 512;  // small enough that every MPI sends it eagerly
+
+/// Whether meeting `a` lies before meeting `b`; the counters may wrap.
+bool before(std::uint32_t a, std::uint32_t b) { return static_cast<std::int32_t>(a - b) < 0; }
+
+constexpr std::uint64_t fnv(std::string_view text, std::uint64_t hash = 0xcbf29ce484222325u) noexcept
+{
+  for (const char c : text) {
+    hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  }
+  return hash;
+}
+
+std::int64_t now_seconds()
+{
+  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+void copy_text(char* to, std::size_t room, std::string_view text)
+{
+  std::snprintf(to, room, "%.*s", static_cast<int>(text.size()), text.data());
+}
+
+}  // namespace
+
+call::call(std::string_view its_name, std::string_view its_arguments, std::source_location its_place) noexcept
+    : name(its_name), arguments(its_arguments), where(its_place), digest(fnv(its_arguments, fnv(its_name)))
+{
+}
+
+call::call(std::string_view its_name, std::uint64_t number, std::string_view its_arguments,
+           std::source_location its_place) noexcept
+    : name(its_name),
+      arguments(its_arguments),
+      where(its_place),
+      digest(fnv(its_name) ^ (number + 1) * 0x9e3779b97f4a7c15u)
+{
+}
+
+std::string text_of(const call& what)
+{
+  return std::string(what.name) + '(' + std::string(what.arguments) + ") at " + where_text(what.where);
+}
+
+/// What a rank does beside waiting, in one wait.
+struct meeting_place::wait_notes {
+  bool told = false;  // it has written down what it waits in
+  double next_report = 0;
+};
+
+meeting_place::meeting_place(topology_state& where, std::shared_ptr<control_page> page, bool spin)
+    : where_(where), page_(std::move(page)), spin_(spin)
+{
+}
+
+meeting_place::~meeting_place() = default;
+
+std::string meeting_place::name_of(int node_rank) const
+{
+  const int rank = where_.ranks_on[static_cast<std::size_t>(where_.node_index)][static_cast<std::size_t>(node_rank)];
+  return "rank " + std::to_string(rank) + " on " + where_.host +
+         (where_.node_count > 1 ? " (node " + std::to_string(where_.node_index) + ")" : "");
+}
+
+gathering meeting_place::gather(const call& what, std::uint64_t digest)
+{
+  const int ranks = page_->ranks;
+  gathering seen;
+  seen.number = ++meetings_;
+  const std::uint32_t number = seen.number;
+  rank_line& mine = page_->line(where_.node_rank);
+  mine.digest[number % 2].store(digest, std::memory_order_relaxed);
+  mine.arrived.store(number, std::memory_order_seq_cst);  // before `sleepers` is read, or a sleeper is missed
+  if (mine.sleepers.load(std::memory_order_seq_cst) != 0) {
+    linux_api::futex_wake(mine.arrived);
+  }
+
+  waiter pace(spin_, where_.all);
+  wait_notes notes;
+  for (int step = 1; step < ranks; ++step) {
+    const int peer = (where_.node_rank + step) % ranks;
+    rank_line& line = page_->line(peer);
+    std::uint32_t arrived = line.arrived.load(std::memory_order_acquire);
+    while (before(arrived, number)) {
+      if (line.ended.load(std::memory_order_acquire) != 0 &&
+          before(line.arrived.load(std::memory_order_acquire), number)) {
+        seen.missing = seen.missing < 0 ? peer : std::min(seen.missing, peer);
+        break;
+      }
+      if (pace.pause(&line.arrived, &line.sleepers, arrived)) {
+        if (!look_around(what, number, peer, pace.waited(), notes)) {
+          if (withdraw(number)) {
+            seen.left_early = where_.node_rank;
+            return seen;
+          }
+          interrupt_due_ = true;
+        }
+        if (seen.left_early = who_left(number); seen.left_early >= 0) {
+          return seen;
+        }
+      }
+      arrived = line.arrived.load(std::memory_order_acquire);
+    }
+    seen.same = seen.same && (seen.missing == peer || line.digest[number % 2].load(std::memory_order_relaxed) == digest);
+  }
+  seen.left_early = who_left(number);
+  if (notes.told) {
+    page_->record(where_.node_rank).waits_in.store(0, std::memory_order_relaxed);
+  }
+  return seen;
+}
+
+/// A rank that leaves a meeting early must know whether it was complete, and so must the others. It announces that it
+/// leaves, looks who has come, and publishes what it saw: had all come, the meeting counts. Whoever came later than
+/// that look finds the announcement (both sides are sequentially consistent), and waits for what it says.
+bool meeting_place::withdraw(std::uint32_t number)
+{
+  rank_line& mine = page_->line(where_.node_rank);
+  const std::uint64_t base = std::uint64_t{number} * 4;
+  copy_text(page_->record(where_.node_rank).text, sizeof rank_record::text, "was interrupted by a signal");
+  mine.withdrawn.store(base + withdrawal::undecided, std::memory_order_seq_cst);
+  page_->header().withdrawals.fetch_add(1, std::memory_order_seq_cst);
+  bool all_came = true;
+  for (int rank = 0; rank < page_->ranks; ++rank) {
+    all_came = all_came && !before(page_->line(rank).arrived.load(std::memory_order_seq_cst), number);
+  }
+  mine.withdrawn.store(base + (all_came ? withdrawal::completed : withdrawal::broken), std::memory_order_seq_cst);
+  return !all_came;
+}
+
+/// Asked in each meeting, so the ranks' lines, which are on their way to the next one, are looked at only if need be.
+int meeting_place::who_left(std::uint32_t number)
+{
+  const std::uint32_t withdrawals = page_->header().withdrawals.load(std::memory_order_seq_cst);
+  if (withdrawals == withdrawals_known_) {
+    return -1;
+  }
+  const std::uint64_t base = std::uint64_t{number} * 4;
+  bool concerns_later = false;  // a rank that is one meeting ahead left that one
+  for (int rank = 0; rank < page_->ranks; ++rank) {
+    const rank_line& line = page_->line(rank);
+    std::uint64_t state = line.withdrawn.load(std::memory_order_seq_cst);
+    while (state == base + withdrawal::undecided) {
+      state = line.withdrawn.load(std::memory_order_seq_cst);
+    }
+    if (state == base + withdrawal::broken) {
+      return rank;
+    }
+    concerns_later = concerns_later || before(number, static_cast<std::uint32_t>(state / 4));
+  }
+  if (!concerns_later) {
+    withdrawals_known_ = withdrawals;
+  }
+  return -1;
+}
+
+/// Every 50 ms of a wait. False: a signal wants this rank out.
+bool meeting_place::look_around(const call& what, std::uint32_t number, int missing, double seconds, wait_notes& notes)
+{
+  rank_record& mine = page_->record(where_.node_rank);
+  if (!notes.told) {
+    notes.told = true;
+    notes.next_report = where_.chosen.patience;
+    copy_text(mine.waits_call, sizeof mine.waits_call, text_of(what));
+    mine.waits_since = now_seconds();
+    mine.waits_in.store(number, std::memory_order_release);
+  }
+  rank_line& line = page_->line(missing);
+  const rank_record& peer = page_->record(missing);
+  if (where_.processes_visible && peer.start_time != 0 && line.ended.load(std::memory_order_relaxed) == 0 &&
+      linux_api::start_time(peer.pid) != peer.start_time) {
+    copy_text(page_->record(missing).ended_how, sizeof peer.ended_how, "its process is gone: killed, or _exit");
+    line.ended.store(1, std::memory_order_release);
+  }
+  if (seconds >= notes.next_report) {
+    notes.next_report *= 2;
+    report_patience(what, number, seconds);
+  }
+  return interrupt_due_ || hooks.interrupted == nullptr || !hooks.interrupted();
+}
+
+/// One rank of a node says who waits where since when, and who is missing.
+void meeting_place::report_patience(const call& what, std::uint32_t number, double seconds) const
+{
+  std::string waiting;
+  std::string missing;
+  for (int rank = 0; rank < page_->ranks; ++rank) {
+    const rank_record& record = page_->record(rank);
+    if (!before(page_->line(rank).arrived.load(), number)) {
+      if (rank < where_.node_rank) {
+        return;  // that one reports
+      }
+      const std::string call = record.waits_in.load(std::memory_order_acquire) == number ? record.waits_call : "";
+      waiting += (waiting.empty() ? "" : ", ") + name_of(rank) + (call.empty() ? "" : " in " + call);
+    } else {
+      missing += (missing.empty() ? "" : ", ") + name_of(rank);
+    }
+  }
+  std::fprintf(stderr, "nodeshare: waiting for %.0f s in %s: %s; missing: %s\n", seconds,
+               std::string(what.name).c_str(), waiting.c_str(), missing.empty() ? "none" : missing.c_str());
+}
+
+void meeting_place::finish(MPI_Request& request, const call& what, const char* routine)
+{
+  double next_report = where_.chosen.patience;
+  bool signalled = false;
+  const bool done = wait_for(request, routine, [&](double seconds) {
+    if (seconds >= next_report) {
+      next_report *= 2;
+      std::fprintf(stderr, "nodeshare: %s waits for other nodes for %.0f s in %s\n", name_of(where_.node_rank).c_str(),
+                   seconds, text_of(what).c_str());
+    }
+    signalled = !interrupt_due_ && hooks.interrupted != nullptr && hooks.interrupted();
+    return !signalled && !other_node_ended() && !(interrupt_due_ && seconds > 2);
+  });
+  if (done) {
+    return;
+  }
+  lanes_broken_ = true;
+  if (!ended_elsewhere_.empty()) {
+    throw peer_error(ended_elsewhere_ + ", while this rank was in " + text_of(what));
+  }
+  interrupt_due_ = false;
+  ended_elsewhere_ = name_of(where_.node_rank) + " was interrupted while waiting for other nodes in " + text_of(what);
+  throw interrupted(ended_elsewhere_);
+}
+
+void meeting_place::require_communicator() const
+{
+  require_meetings();
+  if (where_.all == MPI_COMM_NULL) {
+    throw invalid_argument("the communicator has been freed: views and sync() still work, nothing else does");
+  }
+}
+
+void meeting_place::require_lanes() const
+{
+  require_communicator();
+  if (lanes_broken_) {
+    throw error("nothing goes between the nodes any more: " + ended_elsewhere_);
+  }
+}
+
+void meeting_place::end(std::string_view how) noexcept
+{
+  if (linux_api::forked()) {
+    return;
+  }
+  rank_line& mine = page_->line(where_.node_rank);
+  if (mine.ended.load(std::memory_order_relaxed) != 0) {
+    return;
+  }
+  copy_text(page_->record(where_.node_rank).ended_how, sizeof rank_record::ended_how, how);
+  mine.ended.store(1, std::memory_order_seq_cst);
+  linux_api::futex_wake(mine.arrived);
+  if (where_.lane != MPI_COMM_NULL && may_call_mpi()) {
+    tell_other_nodes(name_of(where_.node_rank) + " has ended (" + std::string(how) + ")");
+  }
+}
+
+/// Leaves word on the lane, with the neighbours of a hypercube of nodes: each that waits and finds it passes it on.
+/// Most often nobody waits and nobody receives it; sent eagerly, it costs nothing then.
+void meeting_place::tell_other_nodes(std::string_view how) noexcept
+{
+  for (int bit = 1; bit < where_.node_count * 2; bit *= 2) {
+    const int peer = where_.node_index ^ bit;
+    if (peer >= where_.node_count) {
+      continue;
+    }
+    auto* text = new char[ended_bytes];  // left to a request that should not complete
+    copy_text(text, ended_bytes, how);
+    MPI_Request request = MPI_REQUEST_NULL;
+    int sent = 0;
+    if (MPI_Isend(text, ended_bytes, MPI_CHAR, peer, tag_ended, where_.lane, &request) == MPI_SUCCESS) {
+      for (int look = 0; look < 1000 && sent == 0; ++look) {
+        MPI_Test(&request, &sent, MPI_STATUS_IGNORE);
+      }
+    }
+    if (sent != 0) {
+      delete[] text;
+    }
+  }
+}
+
+bool meeting_place::other_node_ended()
+{
+  if (!ended_elsewhere_.empty()) {
+    return true;
+  }
+  int there = 0;
+  MPI_Status status;
+  if (where_.lane == MPI_COMM_NULL ||
+      MPI_Iprobe(MPI_ANY_SOURCE, tag_ended, where_.lane, &there, &status) != MPI_SUCCESS || there == 0) {
+    return false;
+  }
+  char text[ended_bytes] = "";
+  check_mpi(MPI_Recv(text, ended_bytes, MPI_CHAR, status.MPI_SOURCE, tag_ended, where_.lane, MPI_STATUS_IGNORE),
+            "MPI_Recv");
+  ended_elsewhere_ = text;
+  tell_other_nodes(ended_elsewhere_);
+  return true;
+}
+
+}  // namespace nodeshare

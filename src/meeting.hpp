@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// @file
+/// Meetings of a node's ranks through its control page, and agreements of all nodes.
+#pragma once
+
+#include <mpi.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+#include "control_page.hpp"
+#include "failure.hpp"
+#include "nodeshare/node.hpp"
+#include "topology_state.hpp"
+
+namespace nodeshare {
+
+/// How far an agreement reaches.
+enum class scope { node, communicator };
+
+/// What a rank knows when a meeting is over: the same on all ranks of the node that came.
+struct gathering {
+  std::uint32_t number = 0;
+  bool same = true;    ///< all that came left the same digest
+  int missing = -1;    ///< lowest node rank that has ended instead of coming
+  int left_early = -1; ///< node rank that was interrupted and left, -1: none
+};
+
+/// A node's part of an explanation, sent between the leaders as it is.
+struct node_report {
+  std::int32_t present = 0;
+  std::int32_t failed = 0;
+  failure_kind kind = failure_kind::none;  ///< of the first that failed
+  char failed_text[1536] = "";             ///< who, where, what; empty if none
+  char ended_text[1024] = "";              ///< who and how; empty if none
+  char calls[2048] = "";                   ///< which ranks called what
+};
+
+class meeting_place {
+ public:
+  meeting_place(topology_state& where, std::shared_ptr<control_page> page, bool spin);
+  ~meeting_place();
+  meeting_place(const meeting_place&) = delete;
+  meeting_place& operator=(const meeting_place&) = delete;
+
+  /// Meets and compares. Returns when all came with the same digest and no failure. Otherwise all throw: this rank its own
+  /// `mine` if it has one, else what the ranks agreed on. Throws `interrupted` if a signal ended the wait.
+  void agree(const call& what, const failure& mine, scope reach, bool more);
+
+  /// Waits for a request on one of our communicators, with signals and reports. Throws `mpi_error`, `interrupted`,
+  /// `peer_error`; after the last two nothing moves between nodes any more, and the request's buffers must stay.
+  void finish(MPI_Request& request, const call& what, const char* routine);
+
+  /// Throws once the communicator has been freed or MPI finalised.
+  void require_communicator() const;
+  /// Throws unless the communicators between the nodes are ours and idle.
+  void require_lanes() const;
+
+  /// Leaves word that this rank takes part in nothing any more.
+  void end(std::string_view how) noexcept;
+
+  control_page& page() noexcept { return *page_; }
+
+ private:
+  struct wait_notes;
+
+  gathering gather(const call& what, std::uint64_t digest);
+  bool look_around(const call& what, std::uint32_t number, int missing, double seconds, wait_notes& notes);
+  bool withdraw(std::uint32_t number);
+  int who_left(std::uint32_t number);
+  void report_patience(const call& what, std::uint32_t number, double seconds) const;
+
+  void require_all_stayed(const call& what, const gathering& seen, scope reach);
+  scope tell(const call& what, const failure& mine, scope reach, gathering& seen);
+  bool is_gone(int rank, std::uint32_t number) const;
+  void explain(const call& what, const failure& mine, const gathering& seen, scope reach);
+  node_report report(const gathering& seen) const;
+  verdict hear_from_leader(const call& what, const std::function<verdict()>& ask);
+  bool leaders_agree(const call& what, bool good);
+  verdict leaders_explain(const call& what, const node_report& ours);
+
+  void tell_other_nodes(std::string_view how) noexcept;
+  bool other_node_ended();
+  std::string name_of(int node_rank) const;
+  verdict& judged() const noexcept { return page_->header().judged[heard_ % 2]; }
+  bool leads() const noexcept { return where_.node_rank == 0; }
+  bool across(scope reach) const noexcept { return reach == scope::communicator && where_.node_count > 1; }
+
+  topology_state& where_;
+  std::shared_ptr<control_page> page_;
+  const bool spin_;
+  std::uint32_t meetings_ = 0;     // how many this rank has come to
+  std::uint32_t heard_ = 0;        // how often it has heard from its leader about the other nodes
+  std::uint32_t withdrawals_known_ = 0;  // up to here no rank that left early concerns this one
+  bool interrupt_due_ = false;     // a signal came in a meeting that was complete: the next step fails
+  bool lanes_broken_ = false;      // a request between nodes was left pending
+  std::string ended_elsewhere_;    // why: what another node's rank said when it ended, most often
+  std::mutex one_at_a_time_;
+};
+
+/// "name(arguments) at file:line"
+std::string text_of(const call& what);
+
+}  // namespace nodeshare

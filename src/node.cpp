@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "nodeshare/node.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <mutex>
+#include <random>
+#include <set>
+
+#include "farewell.hpp"
+#include "linux.hpp"
+#include "meeting.hpp"
+#include "nodeshare/error.hpp"
+#include "wait.hpp"
+
+namespace nodeshare {
+namespace {
+
+/// The node objects of this process, to leave word on all when it ends; never destroyed, as exit order is not ours.
+struct registry {
+  std::mutex mutex;
+  std::set<node*> live;
+};
+registry& nodes()
+{
+  static auto* one = new registry;
+  return *one;
+}
+
+constexpr std::size_t worth_asking_memory = std::size_t{1} << 20;
+
+failure out_of_memory(std::string text) { return {failure_kind::out_of_shared_memory, std::move(text)}; }
+
+/// While there is no page to meet through: the first trouble of any rank of the communicator, by plain MPI.
+void agree_by_mpi(const topology_state& where, const failure& mine)
+{
+  struct {
+    int bad, rank;
+  } worst{mine ? 1 : 0, where.rank}, found{};
+  check_mpi(MPI_Allreduce(&worst, &found, 1, MPI_2INT, MPI_MAXLOC, where.all), "MPI_Allreduce");
+  if (found.bad == 0) {
+    return;
+  }
+  struct {
+    failure_kind kind;
+    char text[1024];
+  } told{};
+  if (where.rank == found.rank) {
+    told.kind = mine.kind;
+    std::snprintf(told.text, sizeof told.text, "rank %d on %s: %s", where.rank, where.host.c_str(), mine.text.c_str());
+  }
+  check_mpi(MPI_Bcast(&told, sizeof told, MPI_BYTE, found.rank, where.all), "MPI_Bcast");
+  raise(told.kind == failure_kind::out_of_shared_memory ? told.kind : failure_kind::other,
+        "the control page of a node could not be made: " + std::string(told.text));
+}
+
+/// Of the ranks that share memory with us, whether each can have a core of its own.
+bool core_each(const topology_state& where, const control_page& page)
+{
+  cpu_set_t all;
+  CPU_ZERO(&all);
+  for (int rank = 0; rank < page.ranks; ++rank) {
+    CPU_OR(&all, &all, &page.record(rank).processors);
+  }
+  return CPU_COUNT(&all) >= where.ranks_on_host;
+}
+
+/// The folder of the file behind a window, empty if that is none.
+std::string folder_of_window(const std::byte* address)
+{
+  const std::string file = linux_api::file_of(address);
+  const auto slash = file.rfind('/');
+  return file.empty() || file[0] != '/' || slash == 0 ? "" : file.substr(0, slash);
+}
+
+std::shared_ptr<control_page> make_page(topology_state& where, std::string& window_directory)
+{
+  const int ranks = where.node_size();
+  const bool leads = where.node_rank == 0;
+  const std::size_t bytes = control_page::bytes(ranks);
+  memory_kind kind = ranks == 1 || where.chosen.memory == memory_setting::memfd ? memory_kind::memfd : memory_kind::window;
+  failure trouble;
+  if (kind == memory_kind::window) {
+    trouble = window_provider.look(bytes, "/dev/shm");  // where most MPIs keep them; this window tells us for sure
+    int possible = trouble ? 0 : 1;
+    check_mpi(MPI_Allreduce(MPI_IN_PLACE, &possible, 1, MPI_INT, MPI_MIN, where.node), "MPI_Allreduce");
+    if (possible == 0 && where.chosen.memory == memory_setting::automatic) {
+      trouble = {};
+      kind = memory_kind::memfd;
+    }
+  }
+  agree_by_mpi(where, trouble);
+
+  const provider& source = provider_of(kind);
+  descriptor offered;
+  if (leads) {
+    trouble = source.offer(bytes, offered);
+  }
+  agree_by_mpi(where, trouble);
+  check_mpi(MPI_Bcast(&offered, sizeof offered, MPI_BYTE, 0, where.node), "MPI_Bcast");
+
+  mapping memory;
+  trouble = source.map(where.node, leads, offered, bytes, memory);
+  auto page = std::make_shared<control_page>(memory, ranks);
+  if (!trouble && leads) {
+    trouble = linux_api::populate(memory.address, control_page::holders_at(ranks));
+    if (!trouble) {
+      page->header().token = std::random_device{}() | (std::uint64_t{std::random_device{}()} << 32) | 1;
+    }
+  }
+  agree_by_mpi(where, trouble);
+  if (memory.file >= 0) {
+    ::close(memory.file);
+    page->mapped.file = -1;
+  }
+  linux_api::advise(memory.address, memory.bytes);
+  if (kind == memory_kind::window) {
+    window_directory = folder_of_window(memory.address);
+  }
+
+  // a token that node rank 0 wrote and all read proves that memory is shared
+  std::uint64_t token = page->header().token;
+  check_mpi(MPI_Bcast(&token, 1, MPI_UINT64_T, 0, where.node), "MPI_Bcast");
+  rank_record& mine = page->record(where.node_rank);
+  mine.pid = ::getpid();
+  mine.start_time = linux_api::start_time(mine.pid);
+  mine.processors = linux_api::processors();
+  if (token != page->header().token) {
+    trouble = {failure_kind::other, "it does not see what node rank 0 writes, although MPI says that they share memory"};
+  }
+  agree_by_mpi(where, trouble);  // and every record is written now
+  return page;
+}
+
+}  // namespace
+
+std::shared_ptr<node> node::of(const topology& where)
+{
+  auto& slot = where.state().node_layer;
+  if (!slot) {
+    (void)where.comm();
+    // the state is shared with the communicator's attribute; aliasing keeps one owner
+    slot = std::make_shared<node>(where.shared_state());
+  }
+  return std::static_pointer_cast<node>(slot);
+}
+
+node::node(std::shared_ptr<topology_state> where) : where_(std::move(where))
+{
+  static const std::uint64_t files = linux_api::raise_open_files();
+  (void)files;
+  (void)linux_api::forked();  // begins to watch for forks
+  auto page = make_page(*where_, window_directory_);
+  const bool spin = core_each(*where_, *page);
+  meetings_ = std::make_unique<meeting_place>(*where_, std::move(page), spin);
+  const std::lock_guard lock(nodes().mutex);
+  nodes().live.insert(this);
+  at_finalize = [] { node::end("MPI_Finalize"); };
+}
+
+node::~node()
+{
+  const std::lock_guard lock(nodes().mutex);
+  nodes().live.erase(this);
+}
+
+void node::end(std::string_view how) noexcept
+{
+  if (may_call_mpi()) {
+    int rank = 0;
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    leave_farewell(rank, how);
+  }
+  const std::lock_guard lock(nodes().mutex);
+  for (node* one : nodes().live) {
+    one->meetings_->end(how);
+  }
+}
+
+std::uint64_t node::token() const noexcept { return meetings_->page().header().token; }
+
+void node::meet(const call& what) { meetings_->agree(what, {}, scope::node, false); }
+void node::agree(const call& what, bool more) { meetings_->agree(what, {}, scope::communicator, more); }
+
+void node::fail(const call& what, std::string_view text)
+{
+  try {
+    meetings_->agree(what, {failure_kind::other, std::string(text)}, scope::communicator, false);
+  } catch (const interrupted&) {
+    throw;
+  } catch (const error&) {
+    // the others know; the caller raises what it has
+  }
+}
+
+namespace {
+
+/// What stands in the way of `bytes` here; also leaves in this rank's record which memory it could take part in.
+failure look_at_limits(const topology_state& where, rank_record& mine, const std::string& window_directory,
+                       std::size_t bytes, bool reserve)
+{
+  mine.window_possible = mine.memfd_possible = false;
+  failure trouble;
+  if (bytes > (std::size_t{1} << 62)) {
+    return out_of_memory("no machine has that much memory");
+  }
+  if (reserve && bytes >= worth_asking_memory) {
+    // each rank that maps the bytes pays their page tables too
+    const auto needed = bytes + bytes / 512 * static_cast<std::size_t>(where.node_size());
+    if (const auto available = linux_api::memory_available(); available && *available < needed) {
+      return out_of_memory(bytes_text(*available) +
+                           " of memory are available there: make the array smaller, use more nodes or nodes with more "
+                           "memory, or see what else runs there");
+    }
+  }
+  const bool window_allowed = where.node_size() > 1 && where.chosen.memory != memory_setting::memfd;
+  const bool memfd_allowed = where.node_size() == 1 || where.chosen.memory != memory_setting::window;
+  if (memfd_allowed) {
+    trouble = memfd_provider.look(bytes, "");
+    mine.memfd_possible = !trouble;
+  }
+  if (window_allowed) {
+    const failure window_trouble = window_provider.look(bytes, window_directory);
+    mine.window_possible = !window_trouble;
+    if (window_trouble && !mine.memfd_possible) {
+      trouble = window_trouble;
+    }
+  }
+  return mine.window_possible || mine.memfd_possible ? failure{} : trouble;
+}
+
+/// After all have looked: the memory that every rank of the node could take part in.
+bool choose_memory(control_page& page, memory_kind& out)
+{
+  bool window = true;
+  bool memfd = true;
+  for (int rank = 0; rank < page.ranks; ++rank) {
+    window = window && page.record(rank).window_possible;
+    memfd = memfd && page.record(rank).memfd_possible;
+  }
+  out = window ? memory_kind::window : memory_kind::memfd;
+  return window || memfd;
+}
+
+/// Node rank 0 finds a free place to count a segment's holders.
+failure take_holder(control_page& page, std::uint32_t& next, std::uint32_t& out)
+{
+  for (std::uint32_t tried = 0; tried < most_segments; ++tried) {
+    const std::uint32_t index = next++ % most_segments;
+    auto& count = page.holders(index);
+    const std::size_t page_size = linux_api::page_size();
+    if (const auto start = reinterpret_cast<std::uintptr_t>(&count); start % page_size == 0) {
+      if (const failure trouble = linux_api::populate(reinterpret_cast<std::byte*>(start), page_size)) {
+        return trouble;
+      }
+    }
+    if (count.load(std::memory_order_acquire) == 0) {
+      count.store(static_cast<std::uint32_t>(page.ranks), std::memory_order_relaxed);
+      out = index;
+      return {};
+    }
+  }
+  return out_of_memory(std::to_string(most_segments) + " arrays are alive on this node: close some, or make fewer and "
+                                                       "larger ones");
+}
+
+/// This rank's share of making the pages present. Pages that hold something already (a stale backing file, a device that
+/// placed them) are given back first: fresh ones are zero.
+failure take_pages(const topology_state& where, const mapping& memory, bool reserve)
+{
+  const std::size_t page = linux_api::page_size();
+  const auto [first, last] = block_of(memory.bytes / page, static_cast<std::size_t>(where.node_rank),
+                                      static_cast<std::size_t>(where.node_size()));
+  std::byte* mine = memory.address + first * page;
+  const std::size_t bytes = (last - first) * page;
+  const bool fresh = linux_api::punch(mine, bytes);
+  if (reserve || !fresh) {
+    if (failure trouble = linux_api::populate(mine, bytes)) {
+      return trouble;
+    }
+  }
+  if (!fresh) {
+    std::fill_n(mine, bytes, std::byte{0});
+  }
+  return {};
+}
+
+}  // namespace
+
+std::shared_ptr<segment> node::create(const call& what, std::size_t bytes, bool reserve, bool more)
+{
+  meetings_->require_communicator();
+  control_page& page = meetings_->page();
+  const bool leads = where_->node_rank == 0;
+  std::uint32_t& holder = page.header().holder[segments_ % 2];
+  const auto in_full = [&](failure trouble) {
+    if (trouble) {
+      trouble.text = std::string(what.name) + " needs " + bytes_text(bytes) + " on each node: " + trouble.text;
+    }
+    return trouble;
+  };
+
+  bool counted = false;
+  segment_parts parts;
+  parts.bytes = bytes;
+  try {
+    failure trouble = look_at_limits(*where_, page.record(where_->node_rank), window_directory_, bytes, reserve);
+    if (leads && !trouble) {
+      trouble = take_holder(page, next_holder_, holder);
+      counted = !trouble;
+    }
+    meetings_->agree(what, in_full(trouble), scope::communicator, true);
+    trouble = make_memory(what, reserve, parts);
+    meetings_->agree(what, in_full(trouble), scope::communicator, more);
+  } catch (...) {
+    unmap(parts.mapped);
+    if (counted) {
+      page.holders(holder).store(0, std::memory_order_release);
+    }
+    throw;
+  }
+  parts.holders = &page.holders(holder);
+  linux_api::advise(parts.mapped.address, parts.mapped.bytes);
+  static const std::uint64_t files = linux_api::raise_open_files();
+  if (parts.mapped.file >= 0 && static_cast<std::uint64_t>(parts.mapped.file) > files / 2) {
+    ::close(std::exchange(parts.mapped.file, -1));  // works on without; it can't be pickled to other processes
+  }
+  parts.id = ++segments_;
+  parts.description = text_of(what);
+  parts.home = shared_from_this();
+  return make_segment(std::move(parts));
+}
+
+/// Between the two agreements of `create`: whatever goes wrong here is reported in the second, so all come to it.
+failure node::make_memory(const call& what, bool reserve, segment_parts& parts)
+{
+  control_page& page = meetings_->page();
+  const bool leads = where_->node_rank == 0;
+  if (!choose_memory(page, parts.kind)) {
+    return out_of_memory("its ranks have no kind of memory in common; set NODESHARE_MEMORY to window or memfd");
+  }
+  const provider& source = provider_of(parts.kind);
+  failure trouble;
+  descriptor offered;
+  if (parts.kind == memory_kind::memfd) {
+    if (leads) {
+      trouble = source.offer(parts.bytes, offered);
+      page.header().offered = offered;
+    }
+    try {
+      meetings_->agree({"offered memory", what.arguments, what.where}, {}, scope::node, true);
+    } catch (const error& why) {
+      return {failure_kind::other, why.what()};
+    }
+    offered = page.header().offered;
+    if (offered.file < 0) {
+      return leads ? trouble : out_of_memory("node rank 0 could not make it");
+    }
+  }
+  trouble = source.map(where_->node, leads, offered, parts.bytes, parts.mapped);
+  return trouble ? trouble : take_pages(*where_, parts.mapped, reserve);
+}
+
+void node::exchange(const call& what, std::string& bytes, int root)
+{
+  if (where_->size == 1) {
+    return;
+  }
+  meetings_->require_communicator();
+  const bool sends = where_->rank == root;
+  auto length = std::make_unique<std::uint64_t>(bytes.size());
+  auto content = std::make_unique<std::string>(sends ? bytes : "");
+  MPI_Request request = MPI_REQUEST_NULL;
+  try {
+    check_mpi(MPI_Ibcast(length.get(), 1, MPI_UINT64_T, root, where_->all, &request), "MPI_Ibcast");
+    meetings_->finish(request, what, "MPI_Ibcast");
+    content->resize(*length);
+    constexpr std::size_t step = std::size_t{8} << 20;
+    for (std::size_t done = 0; done < content->size(); done += step) {
+      const auto now = static_cast<int>(std::min(step, content->size() - done));
+      check_mpi(MPI_Ibcast(content->data() + done, now, MPI_BYTE, root, where_->all, &request), "MPI_Ibcast");
+      meetings_->finish(request, what, "MPI_Ibcast");
+    }
+  } catch (...) {
+    (void)length.release();  // MPI may still write there
+    (void)content.release();
+    throw;
+  }
+  bytes = std::move(*content);
+}
+
+}  // namespace nodeshare

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// @file
+/// Memory from MPI_Win_allocate_shared (MPI-3.1, 11.2.3); the only file that knows MPI_Win.
+#include <cstdint>
+#include <limits>
+
+#include "linux.hpp"
+#include "provider.hpp"
+
+namespace nodeshare {
+namespace {
+
+/// Bytes to ask MPI for, so that whole pages lie inside wherever the window begins. Never a multiple of the page size:
+/// MPICH before 4.4 spends 150 ms for a GiB on those.
+std::size_t padded(std::size_t bytes) { return pages_for(bytes) + linux_api::page_size() + 64; }
+
+/// Open MPI wants 5 % more than it takes, and where it is refused only node rank 0 returns; so look for more than that.
+std::uint64_t wanted_free(std::size_t bytes)
+{
+  const std::uint64_t asked = padded(bytes);
+  return asked + asked / 16 + (std::uint64_t{1} << 20);
+}
+
+class window final : public provider {
+ public:
+  failure offer(std::size_t, descriptor&) const override { return {}; }
+
+  failure map(MPI_Comm node, bool leads, const descriptor&, std::size_t bytes, mapping& out) const override
+  {
+    MPI_Win handle = MPI_WIN_NULL;
+    void* base = nullptr;
+    const auto asked = static_cast<MPI_Aint>(leads ? padded(bytes) : 0);
+    if (const int code = MPI_Win_allocate_shared(asked, 1, MPI_INFO_NULL, node, &base, &handle); code != MPI_SUCCESS) {
+      return {failure_kind::mpi, describe_mpi("MPI_Win_allocate_shared", code)};
+    }
+    // the alias outlives the window; so from here on memory is let go locally, in any order (see README)
+    failure trouble;
+    MPI_Aint size = 0;
+    int unit = 0;
+    if (const int code = MPI_Win_shared_query(handle, 0, &size, &unit, &base); code != MPI_SUCCESS) {
+      trouble = {failure_kind::mpi, describe_mpi("MPI_Win_shared_query", code)};
+    } else {
+      // mappings differ between ranks in whole pages only: the first page boundary is the same byte for all
+      const std::size_t page = linux_api::page_size();
+      const auto start = reinterpret_cast<std::uintptr_t>(base);
+      out.bytes = pages_for(bytes);
+      out.address = linux_api::alias(static_cast<std::byte*>(base) + (page - start % page) % page, out.bytes);
+      if (out.address == nullptr) {
+        trouble = {failure_kind::other,
+                   "this MPI's windows cannot be mapped a second time (XPMEM, or not Linux's mremap): set "
+                   "NODESHARE_MEMORY=memfd"};
+      }
+    }
+    if (const int code = MPI_Win_free(&handle); code != MPI_SUCCESS && !trouble) {
+      trouble = {failure_kind::mpi, describe_mpi("MPI_Win_free", code)};
+    }
+    return trouble;
+  }
+
+  failure look(std::size_t bytes, const std::string& directory) const override
+  {
+    if (directory.empty()) {
+      return {failure_kind::other, "this MPI keeps its shared windows in no memory file system: use "
+                                   "NODESHARE_MEMORY=memfd"};
+    }
+    if (const auto left = linux_api::address_space_left(); left && *left < 2 * static_cast<std::uint64_t>(padded(bytes))) {
+      return {failure_kind::out_of_shared_memory,
+              "its limit of address space leaves " + bytes_text(*left) + " and a window needs twice its size: raise "
+              "`ulimit -v`"};
+    }
+    if (const auto limit = linux_api::file_size_limit(); limit && *limit < padded(bytes)) {
+      return {failure_kind::out_of_shared_memory,
+              "its limit of file size is " + bytes_text(*limit) + ": raise `ulimit -f`"};
+    }
+    const auto space = linux_api::space_of(directory);
+    if (!space) {
+      return {failure_kind::out_of_shared_memory, directory + ", where this MPI keeps its windows, can't be read"};
+    }
+    if (!space->in_memory) {
+      return {failure_kind::other, directory + ", where this MPI keeps its windows, is on a disk: mount a tmpfs there or "
+                                               "use NODESHARE_MEMORY=memfd"};
+    }
+    if (!space->unlimited && space->free < wanted_free(bytes)) {
+      return {failure_kind::out_of_shared_memory,
+              bytes_text(space->free) + " are free in " + directory + ": make it larger (mount -o remount,size=…, in a "
+              "container --shm-size), use more nodes, or set NODESHARE_MEMORY=auto or memfd"};
+    }
+    return {};
+  }
+};
+
+const window the_window;
+
+}  // namespace
+
+const provider& window_provider = the_window;
+
+}  // namespace nodeshare
