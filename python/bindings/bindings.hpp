@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// @file
+/// What the parts of the extension share.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "nodeshare/nodeshare.hpp"
+
+namespace nodeshare::python {
+
+namespace py = pybind11;
+
+/// A topology together with its node object: what Python calls a topology.
+struct place {
+  topology where;
+  std::shared_ptr<node> meets;
+};
+
+void bind_errors(py::module_& module);   ///< exceptions, signals and places in the user's script
+void bind_node(py::module_& module);
+void bind_segment(py::module_& module);
+void bind_work(py::module_& module);
+void bind_buffer(py::module_& module);
+
+}  // namespace nodeshare::python

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "bindings.hpp"
+#include "nodeshare/hooks.hpp"
+
+namespace nodeshare::python {
+namespace {
+
+PyObject* place_function = nullptr;  // returns "script.py:7"
+PyObject* signal_error = nullptr;    // what a signal handler raised during a wait
+
+/// Fetches what a Python signal handler raised, to be raised when the wait has been wound up.
+bool signal_raised()
+{
+  if (Py_IsInitialized() == 0) {
+    return false;
+  }
+  const py::gil_scoped_acquire gil;
+  if (PyErr_CheckSignals() == 0) {
+    return false;
+  }
+  PyObject *type = nullptr, *value = nullptr, *traceback = nullptr;
+  PyErr_Fetch(&type, &value, &traceback);
+  PyErr_NormalizeException(&type, &value, &traceback);
+  Py_XDECREF(type);
+  Py_XDECREF(traceback);
+  Py_XDECREF(signal_error);
+  signal_error = value;
+  return true;
+}
+
+std::string user_place()
+{
+  if (place_function == nullptr || Py_IsInitialized() == 0) {
+    return "";
+  }
+  const py::gil_scoped_acquire gil;
+  const py::error_scope keep;  // a Python error may be under way in this thread
+  try {
+    return py::reinterpret_borrow<py::object>(place_function)().cast<std::string>();
+  } catch (const py::error_already_set&) {
+    return "";
+  }
+}
+
+void raise_as(const char* name, const std::exception& what)
+{
+  const py::object type = py::module_::import("nodeshare.error").attr(name);
+  PyErr_SetString(type.ptr(), what.what());
+}
+
+void translate(std::exception_ptr thrown)
+{
+  try {
+    if (thrown) {
+      std::rethrow_exception(thrown);
+    }
+  } catch (const interrupted& what) {
+    if (signal_error == nullptr) {
+      PyErr_SetString(PyExc_KeyboardInterrupt, what.what());
+      return;
+    }
+    PyObject* error = std::exchange(signal_error, nullptr);
+    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error)), error);
+    Py_DECREF(error);
+  } catch (const invalid_argument& what) {
+    raise_as("InvalidArgument", what);
+  } catch (const mismatch& what) {
+    raise_as("Mismatch", what);
+  } catch (const out_of_shared_memory& what) {
+    raise_as("OutOfSharedMemory", what);
+  } catch (const peer_error& what) {
+    raise_as("PeerError", what);
+  } catch (const mpi_error& what) {
+    const py::object type = py::module_::import("nodeshare.error").attr("MPIError");
+    PyErr_SetObject(type.ptr(), py::make_tuple(what.routine(), what.code(), what.what()).ptr());
+  } catch (const error& what) {
+    raise_as("Error", what);
+  }
+}
+
+}  // namespace
+
+void bind_errors(py::module_& module)
+{
+  py::register_local_exception_translator(&translate);
+  hooks = {signal_raised, user_place};
+  module.def(
+      "set_place", [](py::object function) { place_function = function.release().ptr(); },
+      "Local. Sets the function that names the user's file and line.");
+}
+
+}  // namespace nodeshare::python

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "bindings.hpp"
+
+namespace nodeshare::python {
+
+void bind_work(py::module_& module)
+{
+  py::class_<work>(module, "Work", "Deals indices, each to exactly one rank.")
+      .def(py::init([](const place& where, const std::string& name, const std::string& arguments, std::size_t count,
+                       std::size_t chunk, bool dynamic) {
+             const py::gil_scoped_release release;
+             return work(call(name, arguments), where.meets, count, chunk,
+                         dynamic ? schedule::dynamic : schedule::fixed);
+           }),
+           "Collective over the communicator.")
+      .def("next", &work::next, "Local. The next indices (first, last) for this rank, or None.")
+      .def("leave", &work::leave, "Local. This rank leaves, having done all before an index.")
+      .def_property_readonly("count", &work::count)
+      .def_property_readonly("node_range", &work::node_range)
+      .def_property_readonly("done_on_node", &work::done_on_node);
+}
+
+}  // namespace nodeshare::python

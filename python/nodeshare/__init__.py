@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""One copy of a large array per node, a view of it for every MPI rank.
+
+>>> import nodeshare as ns
+>>> y = ns.zeros(8)
+>>> y.local += 1
+>>> y.sync()
+>>> y.array
+array([1., 1., 1., 1., 1., 1., 1., 1.])
+"""
+
+from . import _core as _core
+from .creating import array, empty, empty_like, full, full_like, ones, ones_like, zeros, zeros_like
+from .error import Error, InvalidArgument, Mismatch, MPIError, OutOfSharedMemory, PeerError
+from .io import load
+from .memory import memory
+from .shared_array import SharedArray, handle, is_shared
+from .topology import Topology, local_range, topology
+from .work import Work, work
+from .writing import together
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Error",
+    "InvalidArgument",
+    "MPIError",
+    "Mismatch",
+    "OutOfSharedMemory",
+    "PeerError",
+    "SharedArray",
+    "Topology",
+    "Work",
+    "array",
+    "empty",
+    "empty_like",
+    "full",
+    "full_like",
+    "handle",
+    "is_shared",
+    "load",
+    "local_range",
+    "memory",
+    "ones",
+    "ones_like",
+    "together",
+    "topology",
+    "work",
+    "zeros",
+    "zeros_like",
+]

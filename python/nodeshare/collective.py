@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Python's part of a collective call: what it raises becomes this rank's status, and the other ranks hear of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import _core
+from .topology import Topology, describe_error
+
+
+class collective:
+    """Local by itself. The frame around a call over the communicator.
+
+    Between entering and leaving, the call makes the same agreements on every rank, through this object's methods. Where
+    one rank's Python raises on the way, the rank stands its exception for the next agreement: the others raise
+    `PeerError` there, and all leave.
+    """
+
+    __slots__ = ("_node", "arguments", "name")
+
+    def __init__(self, topology: Topology, name: str, arguments: str = "") -> None:
+        self._node = topology._core
+        self.name = name
+        self.arguments = arguments
+
+    def __enter__(self) -> collective:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if error is not None and not self.agreed(error):
+            _mark(error, self._node)
+            self._node.fail(self.name, self.arguments, describe_error(error))
+
+    def agreed(self, error: BaseException) -> bool:
+        """Local. Whether all ranks of the communicator know of an exception, as it came out of an agreement."""
+        return getattr(error, "_nodeshare_agreed", None) == self._node.token
+
+    def agree(self, more: bool = False) -> None:
+        """Collective over the communicator. `more`: this call agrees again later."""
+        self._in_step(self._node.agree, more)
+
+    def create(self, nbytes: int, reserve: bool, more: bool = False) -> _core.Segment:
+        """Collective over the communicator. Zeroed bytes on each node."""
+        made: _core.Segment = self._in_step(self._node.create, nbytes, reserve, more)
+        return made
+
+    def exchange(self, content: bytes, root: int) -> bytes:
+        """Collective over the communicator, between agreements. Root's bytes for everybody."""
+        received: bytes = self._in_step(self._node.exchange, content, root)
+        return received
+
+    def replicate(self, segment: _core.Segment, runs: Any) -> None:
+        """Collective over the communicator. Runs of bytes to all nodes."""
+        self._in_step(segment.replicate, runs)
+
+    def allgather_work(self, segment: _core.Segment, layout: tuple[int, int, int], work: _core.Work) -> None:
+        """Collective over the communicator. Rows from the nodes that did them."""
+        self._in_step(segment.allgather_work, layout, work)
+
+    def deal(self, count: int, chunk: int, dynamic: bool) -> _core.Work:
+        """Collective over the communicator. Work of `count` indices."""
+        try:
+            return _core.Work(self._node, self.name, self.arguments, count, chunk, dynamic)
+        except BaseException as error:
+            _mark(error, self._node)
+            raise
+
+    def _in_step(self, call: Any, *rest: Any) -> Any:
+        try:
+            return call(self.name, self.arguments, *rest)
+        except BaseException as error:
+            _mark(error, self._node)
+            raise
+
+
+def _mark(error: BaseException, node: _core.Node) -> None:
+    error._nodeshare_agreed = node.token  # type: ignore[attr-defined]

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Making arrays: empty ones, filled ones, and those that one rank has."""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .collective import collective
+from .error import InvalidArgument
+from .layout import Layout, describe_dtype, make_layout
+from .rows import whole_run
+from .shared_array import SharedArray
+from .topology import Topology, topology
+
+if TYPE_CHECKING:
+    from .topology import CommLike
+
+__all__ = ["array", "empty", "empty_like", "full", "full_like", "ones", "ones_like", "zeros", "zeros_like"]
+
+
+def empty(
+    shape: Any, dtype: Any = float, *, order: str = "C", comm: CommLike = None, reserve: bool = True
+) -> SharedArray:
+    """Collective over the communicator. One array per node, page aligned, its contents unspecified.
+
+    Parameters
+    ----------
+    shape : int or sequence of int
+    dtype : data-type
+        Whatever NumPy holds as plain bytes; Python objects are refused, also within records.
+    order : {"C", "F"}
+    comm : mpi4py.MPI.Comm, optional
+        Default: ``COMM_WORLD``.
+    reserve : bool
+        Make every page present now, by all ranks in parallel. Without it nothing is taken until a page is touched,
+        and a full system is a SIGBUS then.
+
+    Raises
+    ------
+    InvalidArgument
+        For a shape, dtype or order that no shared array can have.
+    OutOfSharedMemory
+        When a node has not that much; nothing is kept, and the job stays usable.
+    Mismatch, PeerError
+        When ranks call different things; when one failed or ended.
+
+    Examples
+    --------
+    >>> import nodeshare as ns
+    >>> ns.empty((8760, 16))
+    <SharedArray (8760, 16) float64 on 1 node, 1.1 MB each, C order>
+    """
+    return _create("empty", shape, dtype, order, topology(comm), reserve)
+
+
+def zeros(
+    shape: Any, dtype: Any = float, *, order: str = "C", comm: CommLike = None, reserve: bool = True
+) -> SharedArray:
+    """Collective over the communicator. One array of zeros per node. Parameters and errors: see `empty`."""
+    return _create("zeros", shape, dtype, order, topology(comm), reserve)
+
+
+def ones(
+    shape: Any, dtype: Any = float, *, order: str = "C", comm: CommLike = None, reserve: bool = True
+) -> SharedArray:
+    """Collective over the communicator. One array of ones per node. Parameters and errors: see `empty`."""
+    return _create("ones", shape, dtype, order, topology(comm), reserve, fill=1)
+
+
+def full(
+    shape: Any,
+    fill_value: Any,
+    dtype: Any = None,
+    *,
+    order: str = "C",
+    comm: CommLike = None,
+    reserve: bool = True,
+) -> SharedArray:
+    """Collective over the communicator. One array per node, filled by all ranks in parallel.
+
+    Parameters
+    ----------
+    fill_value : scalar or array_like
+        The same on every rank; broadcast to `shape`.
+    dtype : data-type, optional
+        Default: that of ``np.asarray(fill_value)``.
+
+    The others, and errors: see `empty`.
+    """
+    return _create("full", shape, dtype, order, topology(comm), reserve, fill=fill_value)
+
+
+def empty_like(
+    prototype: Any,
+    dtype: Any = None,
+    *,
+    order: str | None = None,
+    shape: Any = None,
+    comm: CommLike = None,
+    reserve: bool = True,
+) -> SharedArray:
+    """Collective over the communicator. As `empty`, with shape, dtype and order of `prototype` unless given.
+
+    Parameters
+    ----------
+    prototype : SharedArray or array_like
+        The communicator of a SharedArray is the default of `comm`.
+    """
+    return _create_like("empty_like", prototype, dtype, order, shape, comm, reserve)
+
+
+def zeros_like(
+    prototype: Any,
+    dtype: Any = None,
+    *,
+    order: str | None = None,
+    shape: Any = None,
+    comm: CommLike = None,
+    reserve: bool = True,
+) -> SharedArray:
+    """Collective over the communicator. As `zeros`, with shape, dtype and order of `prototype` unless given."""
+    return _create_like("zeros_like", prototype, dtype, order, shape, comm, reserve)
+
+
+def ones_like(
+    prototype: Any,
+    dtype: Any = None,
+    *,
+    order: str | None = None,
+    shape: Any = None,
+    comm: CommLike = None,
+    reserve: bool = True,
+) -> SharedArray:
+    """Collective over the communicator. As `ones`, with shape, dtype and order of `prototype` unless given."""
+    return _create_like("ones_like", prototype, dtype, order, shape, comm, reserve, fill=1)
+
+
+def full_like(
+    prototype: Any,
+    fill_value: Any,
+    dtype: Any = None,
+    *,
+    order: str | None = None,
+    shape: Any = None,
+    comm: CommLike = None,
+    reserve: bool = True,
+) -> SharedArray:
+    """Collective over the communicator. As `full`, with shape, dtype and order of `prototype` unless given."""
+    return _create_like("full_like", prototype, dtype, order, shape, comm, reserve, fill=fill_value)
+
+
+def array(obj: Any, dtype: Any = None, *, root: int = 0, writable: bool = False, comm: CommLike = None) -> SharedArray:
+    """Collective over the communicator. `root`'s array, one copy per node on all nodes; read-only unless `writable`.
+
+    Parameters
+    ----------
+    obj : array_like
+        What `root` has: an ndarray, memmap, list, scalar, fixed-width strings. Only that of `root` counts; others may
+        pass None. What ``np.asarray`` would rob of its meaning (objects, masks, units, tables, sparse matrices) is
+        refused.
+    dtype : data-type, optional
+        Converted to it on the way into place.
+    root : int
+        Rank that has the array.
+    writable : bool
+        By default the array is read-only: a stray write by one rank would change everyone's data.
+
+    Raises
+    ------
+    InvalidArgument
+        For what is refused, and a root that does not exist.
+
+    Others: see `empty`.
+
+    Examples
+    --------
+    >>> import nodeshare as ns
+    >>> x = ns.array([[1.0, 2.0], [3.0, 4.0]])
+    >>> x.array.flags.writeable
+    False
+    """
+    where = topology(comm)
+    with collective(where, "array", f"root={root}, writable={writable}") as call:
+        node = where.node_of(root)
+        is_root = where.rank == root
+        header = b""
+        if is_root:
+            value = plain_array(obj, dtype)
+            order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
+            kind = value.dtype if dtype is None else dtype
+            layout = make_layout(value.shape, kind, order, where)
+            if layout.shape != value.shape:
+                raise InvalidArgument(f"dtype is {dtype!r}: array() does not take subarray types")
+            header = pickle.dumps((layout.shape, layout.dtype, layout.order))
+        call.agree(more=True)
+        shape, kind, order = pickle.loads(call.exchange(header, root))
+        layout = Layout(shape, kind, order, where, "array")
+        call.arguments += f", shape={shape}, dtype={describe_dtype(kind)}"
+        segment = call.create(layout.nbytes, True, more=True)
+        made = SharedArray(segment, layout, writable)
+        if is_root:
+            segment.ndarray(kind, shape, layout.strides, True)[...] = value
+        call.replicate(segment, whole_run(layout, node))
+        return made
+
+
+def plain_array(obj: Any, dtype: Any = None) -> np.ndarray:
+    """Local. `obj` as an ndarray, unless that would rob it of its meaning."""
+    if isinstance(obj, SharedArray):
+        return obj.array
+    name = f"{type(obj).__module__}.{type(obj).__qualname__}"
+    if isinstance(obj, np.ndarray):
+        if type(obj) not in (np.ndarray, np.memmap, np.recarray):
+            raise InvalidArgument(
+                f"a {name} is more than its numbers: pass np.asarray(obj) if they are all that is meant"
+            )
+        value = obj.view(np.ndarray) if type(obj) is np.memmap else np.asarray(obj)
+    elif obj is None:
+        raise InvalidArgument("obj is None on the root: the root passes the array, the others None")
+    elif hasattr(obj, "__array__") and not isinstance(obj, np.generic) or not _is_array_like(obj):
+        raise InvalidArgument(f"a {name} is more than its numbers: pass np.asarray(obj) if they are all that is meant")
+    else:
+        try:
+            value = np.asarray(obj) if dtype is None else np.asarray(obj, dtype)
+        except (TypeError, ValueError) as error:
+            raise InvalidArgument(f"this {name} makes no array: {error}") from None
+    if value.dtype.hasobject:
+        raise InvalidArgument(
+            f"this {name} makes an array of Python objects ({value.dtype}), which no other process can reach; "
+            "give a dtype of plain bytes, for strings 'U10' or 'S10'"
+        )
+    return value
+
+
+def _is_array_like(obj: Any) -> bool:
+    if isinstance(obj, (bool, int, float, complex, str, bytes, np.generic, list, tuple, range)):
+        return True
+    try:
+        memoryview(obj)
+    except TypeError:
+        return type(obj).__module__ == "datetime"
+    return True
+
+
+_NOTHING = object()
+
+
+def _create(
+    name: str,
+    shape: Any,
+    dtype: Any,
+    order: str,
+    where: Topology,
+    reserve: bool,
+    fill: Any = _NOTHING,
+) -> SharedArray:
+    with collective(where, name) as call:
+        if fill is not _NOTHING:
+            fill = np.asarray(fill)
+            dtype = fill.dtype if dtype is None else dtype
+        layout = make_layout(shape, dtype, order, where, name)
+        call.arguments = (
+            f"shape={layout.shape}, dtype={describe_dtype(layout.dtype)}, order={order!r}"
+            + ("" if reserve else ", reserve=False")
+            + ("" if fill is _NOTHING or fill.ndim or fill.dtype.hasobject else f", fill_value={fill!s:.100}")
+        )
+        made = SharedArray(call.create(layout.nbytes, bool(reserve), more=fill is not _NOTHING), layout)
+        if fill is not _NOTHING:
+            start, stop = made.rows()
+            try:
+                made.local[...] = np.broadcast_to(fill, layout.shape)[start:stop] if fill.ndim else fill
+            except ValueError as error:
+                raise InvalidArgument(f"fill_value does not fit shape {layout.shape}: {error}") from None
+            call.agree()
+        return made
+
+
+def _create_like(
+    name: str,
+    prototype: Any,
+    dtype: Any,
+    order: str | None,
+    shape: Any,
+    comm: CommLike,
+    reserve: bool,
+    fill: Any = _NOTHING,
+) -> SharedArray:
+    shared = isinstance(prototype, SharedArray)
+    where = topology(prototype.topology if comm is None and shared else comm)
+    with collective(where, name):
+        if not shared:
+            prototype = plain_array(prototype)
+    if order is None:
+        fortran = prototype.order == "F" if shared else prototype.flags.fnc
+        order = "F" if fortran else "C"
+    kind = prototype.dtype if dtype is None else dtype
+    return _create(name, prototype.shape if shape is None else shape, kind, order, where, reserve, fill)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What this rank's memory goes into."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from . import _core
+
+__all__ = ["ArrayMemory", "Memory", "memory"]
+
+
+class ArrayMemory(NamedTuple):
+    """One living array: bytes once per node, its kind of memory, ranks of the node that hold it, where it was made."""
+
+    nbytes: int
+    kind: str
+    holders: int
+    made: str
+
+
+class Memory(NamedTuple):
+    """What `memory` found, in bytes.
+
+    `shared` and `private` are proportional set sizes (PSS): a page that n processes share counts as 1/n in each, so
+    that the sum over a node's ranks is what the node has.
+    """
+
+    limit: int
+    shared: int
+    private: int
+    recycled: int
+    arrays: tuple[ArrayMemory, ...]
+
+
+def memory() -> Memory:
+    """Local. Limit of the node, this rank's shared and private bytes (PSS), and the living arrays.
+
+    Source: proc(5), /proc/self/smaps_rollup, /proc/meminfo.
+
+    Examples
+    --------
+    >>> import nodeshare as ns
+    >>> a = ns.zeros(1000)
+    >>> ns.memory().arrays[-1].nbytes
+    8000
+    """
+    found = _fields("/proc/self/smaps_rollup")
+    shared = found.get("Pss_Shmem", 0)
+    arrays = tuple(ArrayMemory(s.nbytes, s.kind, s.holders, s.description) for s in _core.segments() if s.nbytes)
+    return Memory(_fields("/proc/meminfo").get("MemTotal", 0), shared, found.get("Pss", 0) - shared, 0, arrays)
+
+
+def _fields(path: str) -> dict[str, int]:
+    """Local. "Name: 12 kB" lines of a file of /proc, in bytes."""
+    if not os.path.exists(path):
+        return {}
+    with open(path) as file:
+        rows = [line.split() for line in file]
+    return {row[0].rstrip(":"): int(row[1]) * 1024 for row in rows if len(row) == 3 and row[2] == "kB"}

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Handles in pickles: only names of the memory travel, never its bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import _core
+from .error import Error
+from .layout import Layout
+from .shared_array import SharedArray
+
+
+def reduce(segment: _core.Segment, layout: Layout, writable: bool) -> Any:
+    """Local. What pickle stores: where these ranks know the memory, and where any process can find it, if it can."""
+    token = None if layout.topology is None else layout.topology._core.token
+    try:
+        descriptor, why = segment.describe(), ""
+    except Error as error:
+        if token is None:
+            raise
+        descriptor, why = None, str(error)
+    place = (token, segment.id, segment.address)
+    return attach, (place, descriptor, why, layout._replace(topology=None), writable)
+
+
+def attach(place: Any, descriptor: Any, why: str, layout: Layout, writable: bool) -> SharedArray:
+    """Local. The handle again: of this rank's own mapping, or of a new one where any process may have it."""
+    token, number, address = place
+    if token is not None:
+        found = _core.find_segment(address)  # in the process that pickled it, and its forked children
+        for segment in [*([found] if found is not None else []), *_core.segments()]:
+            if _is(segment, token, number):
+                return SharedArray(segment, segment.layout, writable)
+    if descriptor is None:
+        raise Error(f"this process is no rank of the node that shares the array, or has let go of it, and {why}")
+    return SharedArray(_core.attach(descriptor), layout, writable)
+
+
+def _is(segment: _core.Segment, token: int, number: int) -> bool:
+    if segment.id != number:
+        return False
+    topology = getattr(getattr(segment, "layout", None), "topology", None)
+    return topology is not None and topology._core.token == token

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Which bytes of an array are right on which node, as runs: rows of (offset, bytes, node, stride, count)."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Union
+
+import numpy as np
+
+from .error import InvalidArgument
+from .layout import Layout
+
+if TYPE_CHECKING:
+    from .work import Work
+
+    Owner = Union[Work, Sequence[int], np.ndarray, None]
+
+
+def whole_run(layout: Layout, node: int) -> np.ndarray:
+    """Local. All bytes, from one node."""
+    return np.array([[0, layout.nbytes, node, 0, 1]], np.int64)
+
+
+def byte_runs(nbytes: int, topology: Any) -> np.ndarray:
+    """Local. Bytes dealt to the ranks in equal blocks, each from its rank's node."""
+    size = topology.size
+    edges = [nbytes * rank // size for rank in range(size + 1)]
+    return np.array([[edges[r], edges[r + 1] - edges[r], topology.node_of(r), 0, 1] for r in range(size)], np.int64)
+
+
+def owner_runs(layout: Layout, owner: Sequence[int] | np.ndarray | None) -> np.ndarray:
+    """Local. Each row from the node of its owner: a rank for each row, or None for blocks by `local_range`."""
+    topology = layout.topology
+    assert topology is not None
+    n, size = layout.rows, topology.size
+    node_of = np.array([topology.node_of(rank) for rank in range(size)], np.int64)
+    if owner is None:
+        edges = np.array([n * rank // size for rank in range(size + 1)], np.int64)
+        return _rows_to_runs(layout, edges[:-1], edges[1:], node_of)
+    ranks = np.asarray(owner)
+    if ranks.shape != (n,) or (n and ranks.dtype.kind not in "iu"):
+        raise InvalidArgument(
+            f"owner has shape {ranks.shape} and dtype {ranks.dtype}: a rank (an int) for each of the {n} rows is needed"
+        )
+    bad = np.flatnonzero((ranks < 0) | (ranks >= size))
+    if bad.size:
+        raise InvalidArgument(f"owner of row {bad[0]} is {ranks[bad[0]]}: ranks are 0 to {size - 1}")
+    nodes = node_of[ranks.astype(np.int64)] if n else np.empty(0, np.int64)
+    starts = np.flatnonzero(np.r_[True, nodes[1:] != nodes[:-1]]) if n else np.empty(0, np.int64)
+    return _rows_to_runs(layout, starts, np.r_[starts[1:], n] if n else starts, nodes[starts])
+
+
+def _rows_to_runs(layout: Layout, starts: np.ndarray, stops: np.ndarray, nodes: np.ndarray) -> np.ndarray:
+    rows, row_bytes, columns = layout.row_layout
+    runs = np.empty((len(starts), 5), np.int64)
+    runs[:, 0] = starts * row_bytes
+    runs[:, 1] = (stops - starts) * row_bytes
+    runs[:, 2] = nodes
+    runs[:, 3] = rows * row_bytes
+    runs[:, 4] = columns
+    return runs[(runs[:, 1] > 0) & (columns > 0)]
+
+
+def describe_runs(runs: np.ndarray) -> str:
+    """Local. A short text that differs where the runs of ranks differ (Python's own hash of bytes is salted)."""
+    return f"{len(runs)} runs, {zlib.crc32(runs.tobytes()):08x}"
+
+
+def runs_of_index(array: np.ndarray, index: Any, node: int) -> np.ndarray:
+    """Local. The bytes that ``array[index]`` selects, from one node."""
+    if isinstance(index, list) and index and all(isinstance(name, str) for name in index):
+        return np.concatenate([runs_of_index(array, name, node) for name in index])
+    chosen = array[index]
+    if isinstance(chosen, np.generic):
+        chosen = array[(*(index if isinstance(index, tuple) else (index,)), ...)]
+    if chosen.size == 0 or chosen.dtype.itemsize == 0:
+        return np.empty((0, 5), np.int64)
+    start = array.__array_interface__["data"][0]
+    if np.may_share_memory(chosen, array):
+        return _runs_of_view(chosen, start, node)
+    # a fancy index: by the numbers of the elements it selects
+    order: Literal["C", "F"] = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
+    numbers = np.unique(np.arange(array.size).reshape(array.shape, order=order)[index])
+    breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
+    starts = np.r_[0, breaks]
+    lengths = np.diff(np.r_[starts, numbers.size])
+    item = array.dtype.itemsize
+    return np.stack([numbers[starts] * item, lengths * item, *_rest(len(starts), node, 0, 1)], axis=1).astype(np.int64)
+
+
+def _rest(rows: int, *values: int) -> list[np.ndarray]:
+    return [np.full(rows, value, np.int64) for value in values]
+
+
+def _runs_of_view(view: np.ndarray, start: int, node: int) -> np.ndarray:
+    offset = view.__array_interface__["data"][0] - start
+    axes = []
+    for extent, stride in zip(view.shape, view.strides):
+        if stride < 0:
+            offset += stride * (extent - 1)
+        if extent > 1:
+            axes.append((abs(stride), extent))
+    axes.sort()
+    block = view.dtype.itemsize
+    while axes and axes[0][0] == block:
+        block *= axes.pop(0)[1]
+    stride, count = axes.pop(0) if axes else (0, 1)
+    offsets = np.full(1, offset, np.int64)
+    for outer_stride, extent in axes:
+        offsets = np.add.outer(np.arange(extent, dtype=np.int64) * outer_stride, offsets).reshape(-1)
+    assert len(offsets) * block * count == math.prod(view.shape) * view.dtype.itemsize
+    return np.stack([offsets, *_rest(len(offsets), block, node, stride, count)], axis=1)

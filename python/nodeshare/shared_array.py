@@ -1,0 +1,440 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""One array on each node, seen by all ranks of the node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from . import _core
+from .collective import collective
+from .error import Error, InvalidArgument
+from .layout import Layout, describe_dtype
+from .rows import describe_runs, owner_runs, runs_of_index, whole_run
+from .topology import Topology
+from .work import Work
+from .writing import together
+
+if TYPE_CHECKING:
+    from .rows import Owner
+
+__all__ = ["SharedArray", "handle", "is_shared"]
+
+
+class SharedArray(_core.BufferOfArray, NDArrayOperatorsMixin):
+    """A handle of one array per node; `array` is the ordinary ndarray, zero-copy.
+
+    Made by `nodeshare.zeros` and the other creators. It has NumPy's words for what it is (shape, dtype, indexing,
+    operators, ufuncs) and MPI's for what ranks do with it together. Dropping it, its views or slices is local, in any
+    order; the memory is free when the last rank of the node has let go.
+
+    Attributes
+    ----------
+    array : numpy.ndarray
+        The whole array, the same object each time. It keeps the memory alive by itself.
+
+    Examples
+    --------
+    >>> import nodeshare as ns
+    >>> y = ns.zeros((4, 2))
+    >>> y.local += 1  # each rank its own rows
+    >>> y.sync()
+    >>> float(y.array.sum())
+    8.0
+    """
+
+    __slots__ = ("__weakref__", "_layout", "_protected", "_segment", "array")
+    __hash__ = None  # type: ignore[assignment]
+
+    array: np.ndarray
+    _segment: _core.Segment | None
+    _layout: Layout
+    _protected: bool
+
+    def __init__(self, segment: _core.Segment, layout: Layout, writable: bool = True) -> None:
+        set_slot = object.__setattr__
+        set_slot(self, "_segment", segment)
+        set_slot(self, "_layout", layout)
+        set_slot(self, "_protected", False)
+        segment.layout = layout
+        self._make_array(writable)
+
+    def _make_array(self, writable: bool) -> None:
+        layout = self._layout
+        array = self._memory.ndarray(layout.dtype, layout.shape, layout.strides, writable)
+        object.__setattr__(self, "array", array)
+
+    @property
+    def _memory(self) -> _core.Segment:
+        if self._segment is None:
+            raise Error(f"this array has been closed: {self!r}")
+        return self._segment
+
+    # --- what it is ----------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Local."""
+        return self._layout.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Local."""
+        return self._layout.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Local."""
+        return len(self._layout.shape)
+
+    @property
+    def size(self) -> int:
+        """Local. Number of elements."""
+        return self._layout.size
+
+    @property
+    def nbytes(self) -> int:
+        """Local. Bytes of the elements, once per node."""
+        return self._layout.nbytes
+
+    @property
+    def order(self) -> str:
+        """Local. "C" or "F"."""
+        return self._layout.order
+
+    @property
+    def topology(self) -> Topology:
+        """Local. Whose ranks share it."""
+        if self._layout.topology is None:
+            raise Error("this array was attached from another process: it has no ranks to work with")
+        return self._layout.topology
+
+    def __repr__(self) -> str:
+        nodes = self._layout.topology.nodes if self._layout.topology is not None else 1
+        state = "closed" if self._segment is None else f"on {nodes} node{'s' if nodes > 1 else ''}"
+        kind = self.dtype.name if self.dtype.names is None else describe_dtype(self.dtype)
+        each = f"{self.nbytes / 1e6:.1f} MB each" if self.nbytes >= 1e5 else f"{self.nbytes} bytes each"
+        return f"<SharedArray {self.shape} {kind} {state}, {each}, {self.order} order>"
+
+    # --- NumPy's protocols ---------------------------------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "array":
+            raise Error(f"this array has been closed: {self!r}")
+        raise AttributeError(
+            f"a SharedArray has no {name!r}" + (f": use .array.{name}" if hasattr(np.ndarray, name) else "")
+        )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "array":  # a.array += 1 gives back what it got
+            _require_same(self.array, value, "array")
+        elif name == "local":
+            _require_same(self.local, value, "local")
+        else:
+            raise AttributeError(f"a SharedArray's {name!r} can't be set")
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.array[index]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.array[index] = value
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.array)
+
+    def __contains__(self, value: Any) -> bool:
+        return value in self.array
+
+    def __bool__(self) -> bool:
+        return bool(self.array)
+
+    def __int__(self) -> int:
+        return int(self.array)
+
+    def __float__(self) -> float:
+        return float(self.array)
+
+    def __complex__(self) -> complex:
+        return complex(self.array)
+
+    def __index__(self) -> int:
+        return self.array.__index__()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy:
+            return np.array(self.array, dtype=dtype)
+        if dtype is None or np.dtype(dtype) == self.dtype:
+            return self.array
+        if copy is False:
+            raise ValueError(f"{self!r} can't be seen as {dtype} without a copy")
+        return self.array.astype(dtype)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        def plain(x: Any) -> Any:
+            return x.array if isinstance(x, SharedArray) else x
+
+        out = kwargs.get("out", ())
+        kwargs = {key: plain(value) for key, value in kwargs.items()}
+        if out:
+            kwargs["out"] = tuple(plain(x) for x in out)
+        result = getattr(ufunc, method)(*map(plain, inputs), **kwargs)
+        if len(out) == 1 and isinstance(out[0], SharedArray):
+            return out[0]
+        return result
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self.array.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.array.__dlpack_device__()
+
+    def copy(self, order: Any = "C") -> np.ndarray:
+        """Local. A private copy, as an ndarray."""
+        return self.array.copy(order)
+
+    def __copy__(self) -> SharedArray:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> SharedArray:
+        raise Error("a SharedArray is not copied: .copy() gives a private ndarray, ns.array() another shared one")
+
+    def __enter__(self) -> SharedArray:
+        return self
+
+    def __exit__(self, *ignored: Any) -> None:
+        self.close()
+
+    def __reduce__(self) -> Any:
+        from .pickling import reduce
+
+        return reduce(self._memory, self._layout, self.array.flags.writeable)
+
+    # --- whose rows ----------------------------------------------------------------------------------------------
+
+    def rows(self, rank: int | None = None) -> tuple[int, int]:
+        """Local. Rows [start, stop) of the first axis for a rank (default: this one).
+
+        Counted among the ranks of that rank's own node, so that the parts of a node's ranks make up its whole array:
+        ``r * n // size``, ``(r + 1) * n // size``. A 0-d array is one row, of node rank 0.
+        """
+        topology = self.topology
+        if rank is None:
+            number, of = topology.node_rank, topology.node_size
+        else:
+            ranks = topology.ranks_on(topology.node_of(rank))
+            number, of = ranks.index(rank), len(ranks)
+        if not self.shape:
+            return (0, 1) if number == 0 else (0, 0)
+        n = self.shape[0]
+        return number * n // of, (number + 1) * n // of
+
+    def part(self, rank: int) -> np.ndarray:
+        """Local. The view of a rank's rows."""
+        return self._view_of_rows(*self.rows(rank))
+
+    @property
+    def local(self) -> np.ndarray:
+        """Local. The view of this rank's rows; ``a.local += 1`` works. Of a 0-d array: one row or none."""
+        return self._view_of_rows(*self.rows())
+
+    def _view_of_rows(self, start: int, stop: int) -> np.ndarray:
+        array = self.array if self.shape else self.array.reshape(1)
+        return array[start:stop]
+
+    # --- together ------------------------------------------------------------------------------------------------
+
+    def sync(self) -> None:
+        """Collective over the node. Every write before it, by any rank of the node, is seen after it.
+
+        Raises
+        ------
+        Mismatch
+            When ranks call different things.
+        PeerError
+            When a rank has ended.
+        """
+        self._memory.sync()
+
+    def writing(self, root: int | None = None) -> together:
+        """Collective over the communicator, at both ends of its block. The array for ranks that write, else None.
+
+        ``with a.writing(root=0) as w:`` then ``if w is not None: w[...] = …``. See `nodeshare.together`.
+        """
+        return together(self, root=root, gives=self)
+
+    def set(self, value: Any, index: Any = ..., root: int = 0) -> None:
+        """Collective over the communicator. `root`'s value into place, on every node.
+
+        Parameters
+        ----------
+        value : array_like
+            What to write; only that of `root` counts, others may pass None.
+        index : optional
+            Where, as NumPy indexes; the same on every rank. Default: everywhere.
+        root : int
+            Rank whose value counts.
+
+        Raises
+        ------
+        InvalidArgument
+            For a root that does not exist, or a read-only array.
+        """
+        topology = self.topology
+        with collective(topology, "set") as call:
+            node = topology.node_of(root)
+            self._require_writable()
+            runs = runs_of_index(self.array, index, node)
+            call.arguments = f"root={root}, {self._name()}, {describe_runs(runs)}"
+            call.agree(more=True)
+            if topology.rank == root:
+                self.array[index] = value
+            call.replicate(self._memory, runs)
+
+    def bcast(self, root: int = 0) -> None:
+        """Collective over the communicator. The bytes of `root`'s node, to all nodes.
+
+        Raises InvalidArgument if there is no such rank.
+        """
+        topology = self.topology
+        with collective(topology, "bcast", f"root={root}, {self._name()}") as call:
+            call.replicate(self._memory, whole_run(self._layout, topology.node_of(root)))
+
+    def allgather(self, owner: Owner = None) -> None:
+        """Collective over the communicator. Each row from the node of its owner, to all nodes. Idempotent.
+
+        Parameters
+        ----------
+        owner : Work or sequence of int, optional
+            Who has a row: whoever did that index of a finished `work`; or the rank in a sequence with one entry a row;
+            by default the rank whose `nodeshare.local_range` holds the row.
+
+        Raises
+        ------
+        InvalidArgument
+            When `owner` does not fit: its length, a rank that does not exist, another communicator.
+        Error
+            When the work is not finished; the text names the indices.
+        """
+        topology = self.topology
+        with collective(topology, "allgather", self._name()) as call:
+            if isinstance(owner, Work):
+                call.allgather_work(self._memory, self._layout.row_layout, owner.core)
+            else:
+                runs = owner_runs(self._layout, owner)
+                if owner is not None:
+                    call.arguments += f", {describe_runs(runs)}"
+                call.replicate(self._memory, runs)
+
+    def _name(self) -> str:
+        return f"array {self._memory.id} of {self._layout.made}"
+
+    def _require_writable(self) -> None:
+        if not self.array.flags.writeable:
+            raise InvalidArgument(f"{self!r} is read-only on this rank: thaw() it first, if writing is meant")
+
+    # --- its memory ----------------------------------------------------------------------------------------------
+
+    def freeze(self, protect: bool = False) -> None:
+        """Local. From now on `array` is read-only on this rank; views taken before stay as they are.
+
+        Parameters
+        ----------
+        protect : bool
+            Forbid writing to the pages too, for all views of this rank (mprotect(2)): a stray write is SIGSEGV.
+        """
+        if protect:
+            self._memory.protect(True)
+            object.__setattr__(self, "_protected", True)
+        self._make_array(False)
+
+    def thaw(self) -> None:
+        """Local. From now on `array` may be written on this rank."""
+        if self._protected:
+            self._memory.protect(False)
+            object.__setattr__(self, "_protected", False)
+        self._make_array(True)
+
+    def mlock(self) -> None:
+        """Local. Keeps the pages in memory (mlock(2)). Raises Error with the system's reason."""
+        self._memory.mlock()
+
+    def munlock(self) -> None:
+        """Local. Ends `mlock`."""
+        self._memory.munlock()
+
+    def msync(self) -> None:
+        """Local. msync(2): for interfaces that expect it; this memory has no file to write to."""
+        self._memory.msync()
+
+    def close(self) -> None:
+        """Local. Lets go of the handle's share of the memory, any number of times; views still alive stay valid."""
+        if self._segment is not None:
+            object.__setattr__(self, "_segment", None)
+            object.__delattr__(self, "array")
+
+
+def _refuse(name: str) -> Any:
+    def operator(self: SharedArray, other: Any) -> Any:
+        raise TypeError(
+            "in place on the whole handle, every rank of the node would do it again: write `a.local …=` for this "
+            "rank's rows, or `a.array …=` on one rank"
+        )
+
+    operator.__name__ = name
+    return operator
+
+
+for _name in "add sub mul matmul truediv floordiv mod pow lshift rshift and xor or".split():
+    setattr(SharedArray, f"__i{_name}__", _refuse(f"__i{_name}__"))
+
+
+def _require_same(mine: np.ndarray, value: Any, name: str) -> None:
+    same = (
+        isinstance(value, np.ndarray)
+        and value.__array_interface__["data"][0] == mine.__array_interface__["data"][0]
+        and (value.shape, value.strides, value.dtype) == (mine.shape, mine.strides, mine.dtype)
+    )
+    if not same:
+        raise AttributeError(f"assigning to .{name} would only rebind a name: write `a.{name}[...] = value`")
+
+
+def handle(view: Any) -> SharedArray:
+    """Local. The handle of the whole array behind a view, a slice, or anything that shares its memory.
+
+    Raises
+    ------
+    InvalidArgument
+        When it is no array of nodeshare's.
+
+    Examples
+    --------
+    >>> import nodeshare as ns
+    >>> part = ns.zeros((6, 2)).array[2:4]
+    >>> ns.handle(part).shape
+    (6, 2)
+    """
+    if isinstance(view, SharedArray):
+        return view
+    segment = _segment_of(view)
+    if segment is None or not hasattr(segment, "layout"):
+        raise InvalidArgument(f"this {type(view).__name__} does not lie in memory of nodeshare")
+    return SharedArray(segment, segment.layout)
+
+
+def is_shared(x: Any) -> bool:
+    """Local. Whether `x` is a SharedArray, or an array that lies in one."""
+    return isinstance(x, SharedArray) or _segment_of(x) is not None
+
+
+def _segment_of(x: Any) -> _core.Segment | None:
+    try:
+        array = x if isinstance(x, np.ndarray) else np.asarray(memoryview(x))
+    except (TypeError, ValueError, BufferError):
+        return None
+    return _core.find_segment(array.__array_interface__["data"][0])

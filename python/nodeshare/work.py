@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Which rank does which index."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import _core
+from .collective import collective
+from .error import Error, InvalidArgument
+from .topology import Topology, topology
+
+if TYPE_CHECKING:
+    from .topology import CommLike
+
+__all__ = ["Work", "work"]
+
+
+class Work:
+    """An iterator over this rank's share of indices (or items); made by `work`. It runs once.
+
+    Attributes
+    ----------
+    topology : Topology
+        Whose ranks share the work.
+    """
+
+    def __init__(self, core: _core.Work, items: Sequence[Any] | None, progress: bool, where: Topology) -> None:
+        self.core = core
+        self.topology = where
+        self._items = items
+        self._progress = progress
+        self._begun = False
+
+    def __len__(self) -> int:
+        """Local. How many indices are dealt in all, to all ranks together."""
+        return self.core.count
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._begun:
+            raise Error("this work has been dealt out already: make a new one for each loop")
+        self._begun = True
+        return self._run()
+
+    def _run(self) -> Iterator[Any]:
+        core, items = self.core, self._items
+        report = _Progress(core) if self._progress and self.topology.rank == 0 else None
+        done = 0  # all before this index is done
+        try:
+            while (chunk := core.next()) is not None:
+                for index in range(*chunk):
+                    done = index
+                    yield index if items is None else items[index]
+                    done = index + 1
+                    if report is not None:
+                        report.update()
+            if report is not None:
+                report.finish()
+        finally:  # also when the loop is left early: its last index then counts as not done
+            core.leave(done)
+
+    def __repr__(self) -> str:
+        return f"<Work: {len(self)} indices over {self.topology.size} ranks>"
+
+
+def work(
+    n: int | Sequence[Any],
+    chunk: int | None = None,
+    schedule: str = "dynamic",
+    progress: bool = False,
+    *,
+    comm: CommLike = None,
+) -> Work:
+    """Collective over the communicator. Deals each index (or item) to exactly one rank.
+
+    Each node gets a contiguous block in proportion to its ranks; within the node ranks take chunks as they go.
+    Iterating is local.
+
+    Parameters
+    ----------
+    n : int or sequence
+        Number of indices, or items of which each rank holds the same.
+    chunk : int, optional
+        How many indices a rank takes at once. Default: many at first, then fewer ("guided").
+    schedule : {"dynamic", "static"}
+        "static": each rank a block of its own, nothing shared.
+    progress : bool
+        One bar on rank 0, counted from its node; into a file a line each 10 %.
+    comm : mpi4py.MPI.Comm, optional
+        Default: ``COMM_WORLD``.
+
+    Raises
+    ------
+    InvalidArgument
+        For a negative `n`, a `chunk` below 1, another `schedule`.
+
+    Examples
+    --------
+    >>> import nodeshare as ns
+    >>> y = ns.zeros(5)
+    >>> hours = ns.work(5)
+    >>> for i in hours:
+    ...     y[i] = i * i
+    >>> y.allgather(hours)
+    >>> y.array.tolist()
+    [0.0, 1.0, 4.0, 9.0, 16.0]
+    """
+    where = topology(comm)
+    with collective(where, "work") as call:
+        items: Any = None if isinstance(n, (int, np.integer)) else n
+        if items is not None and not (hasattr(items, "__len__") and hasattr(items, "__getitem__")):
+            raise InvalidArgument(f"n is a {type(n).__name__}: a number, or a sequence (list(…) of it), is needed")
+        count = int(n) if items is None else len(items)  # type: ignore[arg-type]
+        if count < 0:
+            raise InvalidArgument(f"n is {count}: a number of indices is not negative")
+        if chunk is not None and chunk < 1:
+            raise InvalidArgument(f"chunk is {chunk}: at least one index is taken at once")
+        if schedule not in ("dynamic", "static"):
+            raise InvalidArgument(f"schedule is {schedule!r}: allowed are 'dynamic' and 'static'")
+        call.arguments = f"{count}, chunk={chunk}, schedule={schedule!r}"
+        return Work(call.deal(count, chunk or 0, schedule == "dynamic"), items, progress, where)
+
+
+class _Progress:
+    """Rank 0's account of its node: a bar on a terminal, a line each 10 % elsewhere."""
+
+    def __init__(self, core: _core.Work) -> None:
+        first, last = core.node_range
+        self._core = core
+        self._total = last - first
+        self._next = time.monotonic()
+        self._tenth = 0
+        self._bar = None
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=self._total, leave=True)
+
+    def update(self) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + 0.1
+            self._show(self._core.done_on_node)
+
+    def finish(self) -> None:
+        self._show(self._total)  # the rest is under way on this node's other ranks
+        if self._bar is not None:
+            self._bar.close()
+
+    def _show(self, done: int) -> None:
+        if self._bar is not None:
+            self._bar.n = done
+            self._bar.refresh()
+        elif self._total and done * 10 // self._total > self._tenth:
+            self._tenth = done * 10 // self._total
+            print(f"{self._tenth * 10} %: {done} of {self._total}", file=sys.stderr, flush=True)
