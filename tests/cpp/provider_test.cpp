@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Windows and memfds: how memory is named to other processes, and what a job does when the system refuses it.
+#include "provider.hpp"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "support.hpp"
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+using namespace nodeshare;
+using namespace nodeshare::test;
+
+namespace {
+
+using memory = std::shared_ptr<segment>;
+constexpr std::size_t megabyte = std::size_t{1} << 20;
+
+memory make(const topology& where, std::size_t bytes, bool reserve = true)
+{
+  return node::of(where)->create(call("make", std::to_string(bytes)), bytes, reserve);
+}
+
+bool all_zero(const memory& one)
+{
+  return std::all_of(one->data(), one->data() + one->size_bytes(), [](std::byte b) { return b == std::byte{0}; });
+}
+
+/// A communicator whose arrays are of one kind.
+class kind_of_memory {
+ public:
+  explicit kind_of_memory(const char* kind) : set_("NODESHARE_MEMORY", kind), where_(comm_) { (void)node::of(where_); }
+  operator const topology&() const { return where_; }
+
+ private:
+  setting set_;
+  own_comm comm_;
+  topology where_;
+};
+
+int full(const char* path, struct statvfs* out)
+{
+  const int code = ::statvfs(path, out);
+  out->f_bavail = 0;
+  return code;
+}
+
+template <int Error>
+int no_page_left(void* address, std::size_t bytes, int advice)
+{
+  if (advice == MADV_POPULATE_WRITE) {
+    errno = Error;
+    return -1;
+  }
+  return ::madvise(address, bytes, advice);
+}
+
+int no_punching(void* address, std::size_t bytes, int advice)
+{
+  if (advice == MADV_REMOVE) {
+    errno = EOPNOTSUPP;
+    return -1;
+  }
+  return ::madvise(address, bytes, advice);
+}
+
+template <int Error>
+int no_memfd(const char*)
+{
+  errno = Error;
+  return -1;
+}
+
+void* no_mapping(std::size_t, int)
+{
+  errno = ENOMEM;
+  return MAP_FAILED;
+}
+
+void* no_alias(void*, std::size_t)
+{
+  errno = EINVAL;
+  return MAP_FAILED;
+}
+
+/// Collective over the communicator. All ranks are told of the same lack of memory, nothing stays, and life goes on.
+void check_out_of_memory_everywhere(const topology& where, const std::string& reason)
+{
+  const std::size_t alive = living_segments().size();
+  const std::string text = thrown<out_of_shared_memory>([&] { make(where, 3 * megabyte); });
+  contains(text, "make needs 3 MiB on each node");
+  contains(text, reason);
+  BOOST_CHECK(same_text(text));
+  BOOST_CHECK_EQUAL(living_segments().size(), alive);
+}
+
+const char* const kinds[] = {"auto", "window", "memfd"};
+
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(provider)
+
+BOOST_AUTO_TEST_CASE(a_described_memfd_is_attached_by_other_processes)
+{
+  const kind_of_memory where("memfd");
+  const topology& t = where;
+  const memory one = make(where, 10000);
+  descriptor from = describe(*one);
+  BOOST_CHECK_EQUAL(from.pid, ::getpid());
+  BOOST_CHECK_EQUAL(from.bytes, 10000);
+  MPI_Bcast(&from, sizeof from, MPI_BYTE, 0, t.node_comm());
+  const memory attached = attach(from);
+  BOOST_CHECK_EQUAL(attached->size_bytes(), 10000);
+  BOOST_CHECK(attached->data() != one->data());
+  BOOST_CHECK(find_segment(attached->data() + 9999) == attached);
+  if (t.is_leader()) {
+    one->data()[9999] = std::byte{42};
+  }
+  one->home()->meet(call("sync", ""));
+  BOOST_CHECK(attached->data()[9999] == std::byte{42});
+  one->home()->meet(call("read", ""));
+}
+
+BOOST_AUTO_TEST_CASE(attached_memory_outlives_the_array_that_was_described)
+{
+  const kind_of_memory where("memfd");
+  memory one = make(where, 100);
+  one->data()[3] = std::byte{3};
+  const memory attached = attach(describe(*one));
+  one.reset();
+  BOOST_CHECK(attached->data()[3] == std::byte{3});
+  BOOST_CHECK(!attached->home());
+}
+
+BOOST_AUTO_TEST_CASE(memory_that_was_let_go_is_not_attached)
+{
+  const kind_of_memory where("memfd");
+  memory one = make(where, 100);
+  const descriptor from = describe(*one);
+  one.reset();
+  BOOST_CHECK_THROW((void)attach(from), error);
+  const memory another = make(where, 100);  // may well get the same descriptor
+  BOOST_CHECK_THROW((void)attach(from), error);
+}
+
+BOOST_AUTO_TEST_CASE(memory_of_an_ended_process_is_not_attached_although_its_number_lives_again)
+{
+  const kind_of_memory where("memfd");
+  const memory one = make(where, 100);
+  descriptor from = describe(*one);
+  --from.start_time;
+  contains(thrown<error>([&] { (void)attach(from); }), "has ended");
+}
+
+BOOST_AUTO_TEST_CASE(a_window_has_no_descriptor, *boost::unit_test::precondition(a_crowded_node))
+{
+  const kind_of_memory where("window");
+  const memory one = make(where, 100);
+  if (one->kind() == memory_kind::window) {
+    contains(thrown<error>([&] { (void)describe(*one); }), "NODESHARE_MEMORY=memfd");
+    BOOST_CHECK_EQUAL(one->file(), -1);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(pages_missing_on_one_rank_are_out_of_memory_on_every_rank)
+{
+  for (const char* kind : kinds) {
+    const kind_of_memory where(kind);
+    for (const int rank : {0, world().size() - 1}) {
+      {
+        const replaced fail(linux_api::calls.madvise, &no_page_left<EFAULT>, world().rank() == rank);
+        check_out_of_memory_everywhere(where, "rank " + std::to_string(rank) + " on ");
+      }
+      check_still_works(where);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(on_older_systems_pages_are_made_present_by_reading_zeros)
+{
+  const kind_of_memory where("auto");
+  const replaced old(linux_api::calls.madvise, &no_page_left<EINVAL>);
+  const memory one = make(where, 3 * megabyte);
+  BOOST_CHECK(all_zero(one));
+  check_still_works(where);
+}
+
+BOOST_AUTO_TEST_CASE(memory_is_zero_also_where_pages_cannot_be_given_back)
+{
+  for (const bool reserve : {true, false}) {
+    const replaced refuse(linux_api::calls.madvise, &no_punching);
+    BOOST_CHECK(all_zero(make(world(), 3 * megabyte, reserve)));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(without_a_file_left_for_a_memfd_every_rank_is_out_of_memory)
+{
+  const kind_of_memory where("memfd");
+  {
+    const replaced fail(linux_api::calls.memfd_create, &no_memfd<EMFILE>);
+    check_out_of_memory_everywhere(where, "memfd_create failed");
+  }
+  check_still_works(where);
+}
+
+BOOST_AUTO_TEST_CASE(a_memfd_refused_to_one_leader_is_an_error_on_every_rank)
+{
+  const kind_of_memory where("memfd");
+  for (const int leader : {0, world().ranks_on(world().nodes() - 1)[0]}) {
+    {
+      const replaced fail(linux_api::calls.memfd_create, &no_memfd<ENOSYS>, world().rank() == leader);
+      BOOST_CHECK_THROW(make(where, 100), error);
+    }
+    check_still_works(where);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_mapping_refused_to_one_rank_is_out_of_memory_on_every_rank)
+{
+  const kind_of_memory where("memfd");
+  for (const int rank : {0, world().size() - 1}) {
+    {
+      const replaced fail(linux_api::calls.mmap, &no_mapping, world().rank() == rank);
+      check_out_of_memory_everywhere(where, "rank " + std::to_string(rank) + " on ");
+    }
+    check_still_works(where);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(an_alias_refused_to_all_ranks_is_an_error_that_says_what_to_set,
+                     *boost::unit_test::precondition(a_crowded_node))
+{
+  const kind_of_memory where("window");
+  {
+    const replaced fail(linux_api::calls.mremap, &no_alias);
+    std::string text;
+    try {
+      make(where, 100);
+    } catch (const error& why) {
+      text = why.what();
+    }
+    contains(text, "NODESHARE_MEMORY=memfd");
+  }
+  check_still_works(where);
+}
+
+BOOST_AUTO_TEST_CASE(an_alias_refused_to_one_rank_ends_the_creation_on_all,
+                     *boost::unit_test::precondition(a_crowded_node))
+{
+  const kind_of_memory where("window");
+  const int rank = world().ranks_on(*crowded_node()).back();
+  {
+    const replaced fail(linux_api::calls.mremap, &no_alias, world().rank() == rank);
+    const std::string text = world().rank() == rank ? thrown<error>([&] { make(where, 100); })
+                                                    : thrown<peer_error>([&] { make(where, 100); });
+    contains(text, "cannot be mapped a second time");
+  }
+  check_still_works(where);
+}
+
+BOOST_AUTO_TEST_CASE(a_full_file_system_of_windows_is_out_of_memory_that_names_it,
+                     *boost::unit_test::precondition(a_crowded_node))
+{
+  const kind_of_memory where("window");
+  {
+    const replaced fail(linux_api::calls.statvfs, &full);
+    check_out_of_memory_everywhere(where, "are free in /");
+  }
+  check_still_works(where);
+}
+
+BOOST_AUTO_TEST_CASE(where_windows_find_no_room_on_one_rank_all_take_a_memfd)
+{
+  const kind_of_memory where("auto");
+  const int rank = world().size() - 1;
+  {
+    const replaced fail(linux_api::calls.statvfs, &full, world().rank() == rank);
+    const memory one = make(where, megabyte);
+    if (world().node() == world().node_of(rank)) {
+      BOOST_CHECK(one->kind() == memory_kind::memfd);
+    }
+  }
+  check_still_works(where);
+}
+
+BOOST_AUTO_TEST_CASE(where_windows_find_no_room_at_all_a_communicator_begins_with_memfds)
+{
+  const replaced fail(linux_api::calls.statvfs, &full);
+  const kind_of_memory where("auto");
+  BOOST_CHECK(make(where, 100)->kind() == memory_kind::memfd);
+  check_still_works(where);
+}
+
+BOOST_AUTO_TEST_CASE(a_control_page_that_cannot_be_made_throws_on_every_rank_and_can_be_tried_again)
+{
+  const setting memfd("NODESHARE_MEMORY", "memfd");
+  const own_comm comm;
+  const topology where(comm);
+  {
+    const replaced fail(linux_api::calls.madvise, &no_page_left<EFAULT>, world().rank() == 0);
+    const std::string text = thrown<out_of_shared_memory>([&] { make(where, 100); });
+    contains(text, "control page");
+    BOOST_CHECK(same_text(text));
+  }
+  {
+    const replaced fail(linux_api::calls.memfd_create, &no_memfd<EMFILE>, world().is_leader());
+    BOOST_CHECK_THROW(make(where, 100), out_of_shared_memory);
+  }
+  {
+    const replaced fail(linux_api::calls.mmap, &no_mapping, world().rank() == world().size() - 1);
+    BOOST_CHECK_THROW(make(where, 100), out_of_shared_memory);
+  }
+  check_still_works(where);
+}
+
+BOOST_AUTO_TEST_SUITE_END()

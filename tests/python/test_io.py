@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Reading .npy files: what np.load gives, once per node; and what is no such file."""
+
+import os
+import pathlib
+import struct
+import warnings
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+from support import DTYPES, LAST, content, leaves_nothing, one_failed, outcome, same, told, world  # noqa: F401
+
+import nodeshare as ns
+
+pytestmark = pytest.mark.usefixtures("leaves_nothing")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """One folder for all ranks."""
+    yield pathlib.Path(world.bcast(str(tmp_path)))
+    world.Barrier()
+
+
+def written(path, make):
+    """Collective. Rank 0 makes the file."""
+    if world.rank == 0:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            make(path)
+    world.Barrier()
+    return path
+
+
+def header(text, version=(1, 0)):
+    """Return the first bytes of a file with such a header."""
+    raw = text if isinstance(text, bytes) else text.encode("latin1")
+    return b"\x93NUMPY" + bytes(version) + struct.pack("<H" if version[0] == 1 else "<I", len(raw)) + raw
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_file_is_loaded_whole_on_every_node(folder, dtype, order):
+    expected = content(dtype, (7, 3), order=order)
+    path = written(folder / "x.npy", lambda path: np.save(path, expected))
+    a = ns.load(path)
+    assert same(a.array, np.load(path)) and a.order == order
+    assert a.array.strides == expected.strides and not a.array.flags.writeable
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)], ids=str)
+@pytest.mark.parametrize("kind", ["f8", [("größe", "f4"), ("δ", ">i2")], [("x", "i1"), ("y", "c16", (2,))]], ids=str)
+def test_every_version_of_the_format(folder, version, kind):
+    if version < (3, 0) and "δ" in str(kind):
+        pytest.skip("older versions have no room for such names")
+    expected = content(kind, (5, 2))
+
+    def write(path):
+        with open(path, "wb") as file:
+            np.lib.format.write_array(file, expected, version)
+
+    assert same(ns.load(written(folder / "x.npy", write)).array, expected)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (2,), (3, 0, 2), (1, 1), (1013,), ((9 << 20) + 3,)], ids=str)
+def test_every_size_also_smaller_than_the_number_of_ranks(folder, shape):
+    expected = content("u1", shape)
+    path = written(folder / "x.npy", lambda path: np.save(path, expected))
+    assert same(ns.load(path).array, expected)
+
+
+def test_a_file_may_be_named_as_python_s_open_takes_it(folder, monkeypatch):
+    expected = content("i4", 5)
+    written(folder / "x.npy", lambda path: np.save(path, expected))
+    monkeypatch.chdir(folder)
+    for path in ("x.npy", str(folder / "x.npy"), folder / "x.npy", b"x.npy"):
+        assert same(ns.load(path).array, expected)
+
+
+def test_a_file_of_any_name(folder):
+    name = os.fsdecode(b"bad \xff bytes, %s, 'quotes' \n.npy")
+    path = written(folder / name, lambda path: np.save(path, content("i4", 5)))
+    assert same(ns.load(path).array, content("i4", 5))
+
+
+def test_a_loaded_array_may_be_writable_and_the_file_stays(folder):
+    expected = content("i4", 5)
+    path = written(folder / "x.npy", lambda path: np.save(path, expected))
+    a = ns.load(path, writable=True)
+    a.local[...] = -1
+    a.sync()
+    assert (a.array == -1).all() and same(np.load(path), expected)
+
+
+def test_a_communicator_of_its_own(folder):
+    path = written(folder / "x.npy", lambda path: np.save(path, content("i4", 5)))
+    comm = MPI.COMM_WORLD.Split(world.rank % 2, world.rank)
+    a = ns.load(path, comm=comm)
+    b = ns.load(path, comm=MPI.COMM_SELF) if world.rank == 0 else None
+    comm.Free()
+    assert same(a.array, content("i4", 5)) and (b is None or same(b.array, a.array))
+
+
+def test_bytes_after_the_data_do_not_matter(folder):
+    def write(path):
+        np.save(path, content("i4", 5))
+        with open(path, "ab") as file:
+            file.write(b"more")
+
+    assert same(ns.load(written(folder / "x.npy", write)).array, content("i4", 5))
+
+
+# --- no such file ---------------------------------------------------------------------------------------------------
+
+GOOD = "{'descr': '<f8', 'fortran_order': False, 'shape': (3,), }\n"
+DATA = bytes(24)
+
+
+class _Trap:
+    """Pickled, it would be noticed when it comes back to life."""
+
+    def __reduce__(self):
+        return os.mkdir, ("unpickled",)
+
+
+def saved(array, **options):
+    return lambda path: np.save(path, array, **options)
+
+
+BAD = {
+    "empty": b"",
+    "text": b"1 2 3\n" * 20,
+    "zip": lambda path: np.savez(open(path, "wb"), x=np.arange(3)),
+    "magic only": b"\x93NUMPY",
+    "version 4": header(GOOD, (4, 0)) + DATA,
+    "version 0": header(GOOD, (0, 0)) + DATA,
+    "no length": b"\x93NUMPY\x01\x00",
+    "half a header": header(GOOD)[:30],
+    "length beyond the file": b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**32 - 1) + GOOD.encode(),
+    "no header": header("") + DATA,
+    "no dict": header("[1, 2]\n") + DATA,
+    "code": header("__import__('os').mkdir('unpickled')\n") + DATA,
+    "no shape": header("{'descr': '<f8', 'fortran_order': False}\n") + DATA,
+    "a bad type": header(GOOD.replace("<f8", "<q17")) + DATA,
+    "a negative shape": header(GOOD.replace("(3,)", "(-3,)")) + DATA,
+    "a shape of floats": header(GOOD.replace("(3,)", "(3.0,)")) + DATA,
+    "a huge shape": header(GOOD.replace("(3,)", "(2**62, 2**62)".replace("2**62", str(2**62)))) + DATA,
+    "an overflowing shape": header(GOOD.replace("(3,)", f"({2**32}, {2**32}, 8)")) + DATA,
+    "null bytes": header(b"\0" * 60) + DATA,
+    "deep": header("(" * 5000 + ")" * 5000) + DATA,
+    "bad utf-8": header(b"{'descr': [('\xff', '<f8')], 'fortran_order': False, 'shape': (3,)}", (3, 0)) + DATA,
+    "no data": header(GOOD),
+    "a byte missing": header(GOOD) + DATA[:-1],
+    "objects": saved(np.array([_Trap(), None]), allow_pickle=True),
+    "objects in records": saved(np.array([(1, _Trap())], [("a", int), ("b", object)]), allow_pickle=True),
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
+def test_a_file_that_cannot_be_is_refused_with_its_name(folder, monkeypatch, bad):
+    path = written(folder / "bad.npy", bad if callable(bad) else lambda path: path.write_bytes(bad))
+    monkeypatch.chdir(folder)
+    error = outcome(lambda: ns.load(path))
+    told(error, ns.InvalidArgument, "bad.npy")
+    assert not os.path.exists("unpickled")
+
+
+def test_a_truncated_file_says_what_is_missing(folder):
+    path = written(folder / "x.npy", lambda path: path.write_bytes(header(GOOD) + DATA[:7]))
+    told(outcome(lambda: ns.load(path)), ns.InvalidArgument, "truncated", 24, 7)
+
+
+def test_objects_are_named_as_the_reason(folder):
+    path = written(folder / "x.npy", BAD["objects"])
+    told(outcome(lambda: ns.load(path)), ns.InvalidArgument, "objects")
+
+
+def test_a_missing_file_and_a_folder_are_the_system_s_errors(folder):
+    told(outcome(lambda: ns.load(folder / "none.npy")), FileNotFoundError, "none.npy")
+    told(outcome(lambda: ns.load(folder)), IsADirectoryError)
+
+
+@pytest.mark.parametrize("path", [None, 3.5, ["x.npy"], object()], ids=repr)
+def test_what_is_no_path_is_a_type_error(path):
+    assert isinstance(outcome(lambda: ns.load(path)), (TypeError, ns.InvalidArgument))
+
+
+@pytest.mark.ranks(2, 3, 5)
+def test_a_file_that_one_rank_cannot_see_is_told_to_all(folder, monkeypatch):
+    written(folder / "x.npy", lambda path: np.save(path, content("i4", 5)))
+    if world.rank == 0:
+        (folder / "elsewhere").mkdir()
+    world.Barrier()
+    monkeypatch.chdir(folder / "elsewhere" if world.rank == LAST else folder)
+    one_failed(outcome(lambda: ns.load("x.npy")), LAST, FileNotFoundError, "x.npy")
+    monkeypatch.chdir(folder)
+    assert same(ns.load("x.npy").array, content("i4", 5))
+
+
+@pytest.mark.ranks(2, 3, 5)
+@pytest.mark.parametrize("other", [content("i4", 6), content("u4", 5), content(">i4", 5)], ids=["shape", "i/u", "order"])
+def test_different_files_on_ranks_are_a_mismatch(folder, monkeypatch, other):
+    mine = folder / ("b" if world.rank == LAST else "a")
+    if world.rank == 0:
+        for name, value in (("a", content("i4", 5)), ("b", other)):
+            (folder / name).mkdir()
+            np.save(folder / name / "x.npy", value)
+    world.Barrier()
+    monkeypatch.chdir(mine)
+    told(outcome(lambda: ns.load("x.npy")), ns.Mismatch, f"rank {LAST}", "rank 0", "test_io.py:")
+
+
+@pytest.mark.ranks(2, 3, 5)
+def test_different_orders_on_ranks_are_a_mismatch(folder, monkeypatch):
+    if world.rank == 0:
+        for order in "CF":
+            (folder / order).mkdir()
+            np.save(folder / order / "x.npy", content("i4", (4, 5), order=order))
+    world.Barrier()
+    monkeypatch.chdir(folder / ("F" if world.rank == LAST else "C"))
+    told(outcome(lambda: ns.load("x.npy")), ns.Mismatch, f"rank {LAST}")
+
+
+def test_no_file_stays_open(folder):
+    good = written(folder / "x.npy", lambda path: np.save(path, content("i4", 5)))
+    bad = written(folder / "bad.npy", lambda path: path.write_bytes(header(GOOD)))
+    for path in (good, bad):
+        outcome(lambda path=path: ns.load(path, comm=MPI.COMM_SELF))
+    opened = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
+    assert not [name for name in opened if name.startswith(str(folder))]

@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Dealing out indices: each exactly once in the job, and never a row from a rank that did not do it."""
+
+import re
+import time
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+from support import LAST, alive, leaves_nothing, one_failed, outcome, same, told, world  # noqa: F401
+
+import nodeshare as ns
+
+pytestmark = pytest.mark.usefixtures("leaves_nothing")
+COUNTS = [0, 1, 2, world.size - 1, world.size, 7, 100, 1013]
+
+
+def everyone_s(mine):
+    """Return the indices of all ranks, sorted."""
+    return sorted(sum(world.allgather(list(mine)), []))
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 3, 10**6])
+@pytest.mark.parametrize("schedule", ["dynamic", "static"])
+@pytest.mark.parametrize("n", sorted(set(COUNTS)))
+def test_each_index_is_dealt_once_in_the_whole_job(n, schedule, chunk):
+    hours = ns.work(n, chunk, schedule)
+    assert len(hours) == n
+    assert everyone_s(hours) == list(range(n))
+
+
+def test_a_node_does_one_contiguous_block_in_proportion_to_its_ranks():
+    n, t = 997, ns.topology()
+    done = world.allgather(list(ns.work(n)))
+    first = 0
+    for node in range(t.nodes):
+        block = sorted(sum((done[rank] for rank in t.ranks_on(node)), []))
+        assert block == list(range(first, first + len(block)))
+        assert abs(len(block) - n * len(t.ranks_on(node)) / t.size) < 2
+        first += len(block)
+    assert first == n
+
+
+def test_a_static_work_gives_each_rank_of_a_node_one_block():
+    mine = list(ns.work(1000, schedule="static"))
+    assert mine == list(range(mine[0], mine[0] + len(mine)))
+    assert max(world.allgather(len(mine))) - min(world.allgather(len(mine))) <= 2
+
+
+@pytest.mark.ranks(2, 3, 5)
+def test_a_rank_that_is_slow_leaves_indices_to_the_others_of_its_node():
+    t = ns.topology()
+    done = 0
+    for _ in ns.work(30 * world.size, chunk=1):
+        done += 1
+        if t.is_leader:
+            time.sleep(0.02)
+    most = max(world.allgather(done)[rank] for rank in t.ranks_on(t.node))
+    assert t.node_size == 1 or not t.is_leader or done < most
+
+
+@pytest.mark.parametrize("items", [["a", "b", "c", "d"], (), (1.5, None), range(3, 20, 2), "text"], ids=repr)
+def test_items_of_a_sequence_are_dealt_once(items):
+    hours = ns.work(items)
+    mine = list(hours)
+    assert len(hours) == len(items)
+    assert sorted(sum(world.allgather(mine), []), key=str) == sorted(items, key=str)
+
+
+@pytest.mark.parametrize("values", [[2.5, 3.5, 4.5], [7], [[1, 2], [3, 4]]], ids=str)
+@pytest.mark.parametrize("kind", [np.array, lambda values: ns.array(values)], ids=["ndarray", "SharedArray"])
+def test_items_of_an_array_are_its_rows(kind, values):
+    mine = [np.asarray(item).tolist() for item in ns.work(kind(values))]
+    assert sorted(sum(world.allgather(mine), [])) == sorted(values)
+
+
+@pytest.mark.parametrize("n", [np.int64(5), np.uint8(5), np.array(5)], ids=repr)
+def test_a_numpy_integer_is_a_number_of_indices(n):
+    assert everyone_s(ns.work(n)) == list(range(5))
+
+
+def test_a_communicator_of_its_own():
+    assert list(ns.work(6, comm=MPI.COMM_SELF)) == list(range(6))
+
+
+def test_the_text_of_a_work_is_local():
+    hours = ns.work(12)
+    if world.rank == 0:
+        assert repr(hours) == f"<Work: 12 indices over {world.size} ranks>"
+
+
+# --- filling an array -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("schedule", ["dynamic", "static"])
+@pytest.mark.parametrize("n", sorted(set(COUNTS)))
+def test_allgather_gives_every_node_every_row(n, schedule, order):
+    y = ns.full((n, 3), -1, order=order)
+    hours = ns.work(n, schedule=schedule)
+    for i in hours:
+        y[i] = [i, 2 * i, i * i]
+    y.allgather(hours)
+    expected = np.array([[i, 2 * i, i * i] for i in range(n)], float).reshape(n, 3)
+    assert same(y.array, expected)
+
+
+def test_allgather_of_a_work_again_and_of_several_arrays():
+    x, y = ns.zeros(50, int), ns.zeros((50, 2), "S4")
+    hours = ns.work(50, chunk=3)
+    for i in hours:
+        x[i], y[i] = i + 1, str(i)
+    for _ in range(2):
+        x.allgather(hours)
+        y.allgather(hours)
+    assert x.array.tolist() == list(range(1, 51))
+    assert y.array.tolist() == [[str(i).encode()] * 2 for i in range(50)]
+
+
+def test_two_works_interleaved():
+    x, y = ns.zeros(40, int), ns.zeros(31, int)
+    first, second = ns.work(40), ns.work(31, chunk=2)
+    one, two = iter(first), iter(second)
+    running = [one, two]
+    while running:
+        for it in list(running):
+            i = next(it, None)
+            if i is None:
+                running.remove(it)
+            elif it is one:
+                x[i] += i + 1
+            else:
+                y[i] += 2 * i + 1
+    y.allgather(second)
+    x.allgather(first)
+    assert x.array.tolist() == [i + 1 for i in range(40)]
+    assert y.array.tolist() == [2 * i + 1 for i in range(31)]
+
+
+# --- unfinished work ------------------------------------------------------------------------------------------------
+
+
+def ranges(error):
+    """Return the indices that a text names as missing."""
+    found = re.findall(r"indices (\d+) to (\d+)", str(error))
+    return {i for first, last in found for i in range(int(first), int(last) + 1)}
+
+
+def assert_unfinished(error, missing):
+    """The ranks of the node say which indices are missing; the others hear it from one of them."""
+    assert isinstance(error, ns.Error) and "not finished" in str(error)
+    assert missing <= ranges(error), (missing, str(error))
+
+
+def test_a_second_loop_is_refused():
+    hours = ns.work(5)
+    assert everyone_s(hours) == list(range(5))
+    told(outcome(lambda: list(hours)), ns.Error, "new one")
+    told(outcome(lambda: iter(hours)), ns.Error)
+
+
+@pytest.mark.parametrize("schedule", ["dynamic", "static"])
+def test_a_loop_that_was_left_early_is_named(schedule):
+    n = 20 * world.size
+    y, hours, left = ns.zeros(n), ns.work(n, schedule=schedule), None
+    for i in hours:
+        left = i
+        break
+    assert_unfinished(outcome(lambda: y.allgather(hours)), {i for i in world.allgather(left) if same_node(i, n)})
+
+
+def same_node(index, n):
+    """Whether an index belongs to the first node, whose trouble is told."""
+    t = ns.topology()
+    return index is not None and index < n * len(t.ranks_on(0)) // t.size and t.node == 0
+
+
+@pytest.mark.parametrize("schedule", ["dynamic", "static"])
+@pytest.mark.parametrize("bad", sorted({0, LAST}))
+def test_a_loop_that_one_rank_left_early_is_named_with_what_it_had(schedule, bad):
+    n = 20 * world.size
+    y, hours, left = ns.zeros(n), ns.work(n, chunk=4, schedule=schedule), None
+    for taken, i in enumerate(hours):
+        if world.rank == bad and taken == 1:
+            left = i
+            break
+        y[i] = i
+        if world.rank != bad:
+            time.sleep(0.001)  # the one that leaves gets something
+    error = outcome(lambda: y.allgather(hours))
+    left = world.bcast(left, bad)
+    if left is None:  # the others took it all
+        assert error is None
+        return
+    assert_unfinished(error, {left})
+    assert f"rank {bad}" in str(error) and left - 1 not in ranges(error)
+
+
+def test_a_body_that_raised_is_named():
+    n = 10 * world.size
+    y, hours, at = ns.zeros(n), ns.work(n), None
+
+    def body():
+        nonlocal at
+        for i in hours:
+            at = i
+            raise KeyError(i)
+
+    assert type(outcome(body)) in (KeyError, type(None))
+    assert_unfinished(outcome(lambda: y.allgather(hours)), {i for i in world.allgather(at) if same_node(i, n)})
+
+
+@pytest.mark.parametrize("bad", sorted({0, LAST}))
+def test_a_last_index_whose_body_raised_is_not_done(bad):
+    y, hours = ns.zeros(world.size), ns.work(world.size, chunk=1, schedule="static")
+
+    def body():
+        for i in hours:
+            y[i] = i
+            if world.rank == bad:
+                raise KeyError(i)
+
+    outcome(body)
+    error = outcome(lambda: y.allgather(hours))
+    assert isinstance(error, ns.Error) and f"rank {bad}" in str(error) and len(ranges(error)) == 1
+
+
+def test_a_loop_that_nobody_began_is_named():
+    y, hours = ns.zeros(7), ns.work(7)
+    error = outcome(lambda: y.allgather(hours))
+    assert_unfinished(error, {i for i in range(7) if same_node(i, 7)})
+
+
+@pytest.mark.ranks(2, 3, 5)
+@pytest.mark.parametrize("schedule", ["dynamic", "static"])
+def test_a_rank_that_never_began_is_missed_only_with_its_own_block(schedule):
+    n = 12 * world.size
+    y, hours = ns.zeros(n), ns.work(n, schedule=schedule)
+    t = ns.topology()
+    if world.rank != LAST:
+        for i in hours:
+            y[i] = i
+    error = outcome(lambda: y.allgather(hours))
+    if schedule == "dynamic" and len(t.ranks_on(t.node_of(LAST))) > 1:
+        assert error is None and y.array.tolist() == list(range(n))
+    else:
+        assert isinstance(error, ns.Error) and len(ranges(error)) >= 12 - 1
+
+
+def test_an_open_loop_is_not_finished():
+    y, hours = ns.zeros(3 * world.size), ns.work(3 * world.size, schedule="static")
+    it = iter(hours)
+    first = next(it)
+    error = outcome(lambda: y.allgather(hours))
+    rest = [first, *it]
+    y.array[rest] = rest
+    y.allgather(hours)
+    assert isinstance(error, ns.Error) and y.array.tolist() == list(range(3 * world.size))
+
+
+def test_an_array_of_another_length_or_communicator_is_refused():
+    hours = ns.work(5)
+    for _ in hours:
+        pass
+    told(outcome(lambda: ns.zeros(6).allgather(hours)), ns.InvalidArgument, "6 rows", "5 indices")
+    alone = ns.zeros(5, comm=MPI.COMM_SELF)
+    told(outcome(lambda: alone.allgather(hours)), ns.InvalidArgument, "communicators")
+
+
+# --- arguments ------------------------------------------------------------------------------------------------------
+
+BAD = [((-1,), {}), ((5, 0), {}), ((5, -3), {}), ((5,), {"schedule": "guided"}), ((5,), {"schedule": None}), ((2.5,), {})]
+BAD += [((None,), {}), (({1, 2},), {}), (((i for i in [1]),), {}), ((2**70,), {}), ((5, 2.5), {}), ((5, "3"), {})]
+BAD += [((5, 2**70), {})]
+
+
+@pytest.mark.parametrize("arguments, options", BAD, ids=str)
+def test_what_cannot_be_dealt_is_refused(arguments, options):
+    told(outcome(lambda: ns.work(*arguments, **options)), ns.InvalidArgument)
+
+
+@pytest.mark.ranks(2, 3, 5)
+@pytest.mark.timeout(15)
+@pytest.mark.parametrize("arguments, options", BAD, ids=str)
+def test_what_one_rank_cannot_deal_is_told_to_all(arguments, options):
+    error = outcome(lambda: ns.work(*arguments, **options) if world.rank == LAST else ns.work(5))
+    one_failed(error, LAST, ns.InvalidArgument)
+
+
+# --- progress -------------------------------------------------------------------------------------------------------
+
+
+def test_progress_in_a_file_is_a_line_each_10_percent(capfd):
+    for _ in ns.work(10, chunk=1, progress=True, comm=MPI.COMM_SELF):
+        time.sleep(0.11)
+    assert capfd.readouterr().err.splitlines() == [f"{10 * i} %: {i} of 10" for i in range(1, 11)]
+
+
+@pytest.mark.parametrize("schedule", ["dynamic", "static"])
+def test_progress_is_told_before_the_end(capfd, schedule):
+    told_at = []
+    for _ in ns.work(4, schedule=schedule, progress=True, comm=MPI.COMM_SELF):
+        told_at.append(capfd.readouterr().err)
+        time.sleep(0.11)
+    assert [bool(text) for text in told_at] == [False, True, True, True]
+
+
+def test_progress_comes_from_rank_0_only_and_ends_at_100_percent(capfd):
+    hours = ns.work(40 * world.size, progress=True)
+    for _ in hours:
+        pass
+    err = capfd.readouterr().err
+    if world.rank == 0:
+        numbers = [int(line.partition(" %")[0]) for line in err.splitlines()]
+        assert numbers == sorted(set(numbers)) and numbers[-1] == 100 and len(numbers) <= 10
+    else:
+        assert err == ""
+
+
+def test_progress_of_nothing_says_nothing(capfd):
+    assert list(ns.work(0, progress=True)) == []
+    assert capfd.readouterr().err == ""
+
+
+def test_a_work_leaves_nothing_allocated():
+    before = alive()
+    for _ in range(20):
+        for _ in ns.work(3):
+            pass
+    assert alive() == before
