@@ -214,7 +214,7 @@ settings=$(
   done
   [ "$(nproc)" -ge 8 ] || printf '%s\n' \
     'export OMPI_MCA_rmaps_base_oversubscribe="${OMPI_MCA_rmaps_base_oversubscribe-1}"' \
-    'export PRTE_MCA_rmaps_default_mapping_policy="${PRTE_MCA_rmaps_default_mapping_policy-:oversubscribe}"' \
+    'export PRTE_MCA_rmaps_default_mapping_policy="${PRTE_MCA_rmaps_default_mapping_policy-slot:oversubscribe}"' \
     'export OMPI_MCA_mpi_yield_when_idle="${OMPI_MCA_mpi_yield_when_idle-1}"'
   [ $pypi = no ] || echo 'export OMPI_MCA_osc="${OMPI_MCA_osc-^ucx}"' # its ucx part complains at each start
 )

@@ -191,13 +191,13 @@ bool meeting_place::look_around(const call& what, std::uint32_t number, int miss
   }
   if (seconds >= notes.next_report) {
     notes.next_report *= 2;
-    report_patience(what, number, seconds);
+    report_patience(number);
   }
   return interrupt_due_ || hooks.interrupted == nullptr || !hooks.interrupted();
 }
 
 /// One rank of a node says who waits where since when, and who is missing.
-void meeting_place::report_patience(const call& what, std::uint32_t number, double seconds) const
+void meeting_place::report_patience(std::uint32_t number) const
 {
   std::string waiting;
   std::string missing;
@@ -207,17 +207,19 @@ void meeting_place::report_patience(const call& what, std::uint32_t number, doub
       if (rank < where_.node_rank) {
         return;  // that one reports
       }
-      const std::string call = record.waits_in.load(std::memory_order_acquire) == number ? record.waits_call : "";
-      waiting += (waiting.empty() ? "" : ", ") + name_of(rank) + (call.empty() ? "" : " in " + call);
+      waiting += (waiting.empty() ? "" : ", ") + name_of(rank);
+      if (record.waits_in.load(std::memory_order_acquire) == number) {
+        waiting += " for " + std::to_string(now_seconds() - record.waits_since) + " s in " + record.waits_call;
+      }
     } else {
       missing += (missing.empty() ? "" : ", ") + name_of(rank);
     }
   }
-  std::fprintf(stderr, "nodeshare: waiting for %.0f s in %s: %s; missing: %s\n", seconds,
-               std::string(what.name).c_str(), waiting.c_str(), missing.empty() ? "none" : missing.c_str());
+  std::fprintf(stderr, "nodeshare: a wait is long: %s; missing: %s\n", waiting.c_str(),
+               missing.empty() ? "none" : missing.c_str());
 }
 
-void meeting_place::finish(MPI_Request& request, const call& what, const char* routine)
+void meeting_place::finish(MPI_Request& request, const call& what, const char* routine, parties who)
 {
   double next_report = where_.chosen.patience;
   bool signalled = false;
@@ -228,17 +230,21 @@ void meeting_place::finish(MPI_Request& request, const call& what, const char* r
                    seconds, text_of(what).c_str());
     }
     signalled = !interrupt_due_ && hooks.interrupted != nullptr && hooks.interrupted();
-    return !signalled && !other_node_ended() && !(interrupt_due_ && seconds > 2);
+    return !signalled && !someone_ended(who) && !(interrupt_due_ && seconds > 2);
   });
   if (done) {
     return;
   }
   lanes_broken_ = true;
+  where_.pending = true;
   if (!ended_elsewhere_.empty()) {
     throw peer_error(ended_elsewhere_ + ", while this rank was in " + text_of(what));
   }
   interrupt_due_ = false;
   ended_elsewhere_ = name_of(where_.node_rank) + " was interrupted while waiting for other nodes in " + text_of(what);
+  if (where_.lane != MPI_COMM_NULL && may_call_mpi()) {
+    tell_other_nodes(ended_elsewhere_);  // they may find what this rank has sent already, and take it for the whole
+  }
   throw interrupted(ended_elsewhere_);
 }
 
@@ -299,8 +305,14 @@ void meeting_place::tell_other_nodes(std::string_view how) noexcept
   }
 }
 
-bool meeting_place::other_node_ended()
+/// Whether a rank whose part a transfer needs has ended: it left word on this rank's lane, or on the page.
+bool meeting_place::someone_ended(parties who)
 {
+  for (int rank = 0; who == parties::all && rank < page_->ranks && ended_elsewhere_.empty(); ++rank) {
+    if (page_->line(rank).ended.load(std::memory_order_acquire) != 0) {
+      ended_elsewhere_ = name_of(rank) + " has ended (" + page_->record(rank).ended_how + ")";
+    }
+  }
   if (!ended_elsewhere_.empty()) {
     return true;
   }

@@ -22,6 +22,9 @@ namespace nodeshare {
 /// How far an agreement reaches.
 enum class scope { node, communicator };
 
+/// Whom a transfer needs.
+enum class parties { lane, all };
+
 /// What a rank knows when a meeting is over: the same on all ranks of the node that came.
 struct gathering {
   std::uint32_t number = 0;
@@ -53,7 +56,7 @@ class meeting_place {
 
   /// Waits for a request on one of our communicators, with signals and reports. Throws `mpi_error`, `interrupted`,
   /// `peer_error`; after the last two nothing moves between nodes any more, and the request's buffers must stay.
-  void finish(MPI_Request& request, const call& what, const char* routine);
+  void finish(MPI_Request& request, const call& what, const char* routine, parties who = parties::lane);
 
   /// Throws once the communicator has been freed or MPI finalised.
   void require_communicator() const;
@@ -72,7 +75,7 @@ class meeting_place {
   bool look_around(const call& what, std::uint32_t number, int missing, double seconds, wait_notes& notes);
   bool withdraw(std::uint32_t number);
   int who_left(std::uint32_t number);
-  void report_patience(const call& what, std::uint32_t number, double seconds) const;
+  void report_patience(std::uint32_t number) const;
 
   void require_all_stayed(const call& what, const gathering& seen, scope reach);
   scope tell(const call& what, const failure& mine, scope reach, gathering& seen);
@@ -84,7 +87,7 @@ class meeting_place {
   verdict leaders_explain(const call& what, const node_report& ours);
 
   void tell_other_nodes(std::string_view how) noexcept;
-  bool other_node_ended();
+  bool someone_ended(parties who);
   std::string name_of(int node_rank) const;
   verdict& judged() const noexcept { return page_->header().judged[heard_ % 2]; }
   bool leads() const noexcept { return where_.node_rank == 0; }
@@ -98,7 +101,7 @@ class meeting_place {
   std::uint32_t withdrawals_known_ = 0;  // up to here no rank that left early concerns this one
   bool interrupt_due_ = false;     // a signal came in a meeting that was complete: the next step fails
   bool lanes_broken_ = false;      // a request between nodes was left pending
-  std::string ended_elsewhere_;    // why: what another node's rank said when it ended, most often
+  std::string ended_elsewhere_;    // why: a rank that ended, most often on another node
   std::mutex one_at_a_time_;
 };
 

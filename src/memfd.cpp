@@ -20,7 +20,8 @@ std::string reason() { return std::strerror(errno); }
 bool same_file(int file, const descriptor& wanted)
 {
   struct stat found {};
-  return ::fstat(file, &found) == 0 && found.st_dev == wanted.device && found.st_ino == wanted.inode;
+  return ::fstat(file, &found) == 0 && found.st_dev == wanted.device && found.st_ino == wanted.inode &&
+         static_cast<std::size_t>(found.st_size) >= wanted.bytes;
 }
 
 /// Opens the described memory through the process that holds it; -1 with errno if that is not to be had.

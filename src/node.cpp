@@ -184,10 +184,11 @@ std::uint64_t node::token() const noexcept { return meetings_->page().header().t
 void node::meet(const call& what) { meetings_->agree(what, {}, scope::node, false); }
 void node::agree(const call& what, bool more) { meetings_->agree(what, {}, scope::communicator, more); }
 
-void node::fail(const call& what, std::string_view text)
+void node::fail(const call& what, std::string_view text, bool over_node)
 {
   try {
-    meetings_->agree(what, {failure_kind::other, std::string(text)}, scope::communicator, false);
+    meetings_->agree(what, {failure_kind::other, std::string(text)}, over_node ? scope::node : scope::communicator,
+                     false);
   } catch (const interrupted&) {
     throw;
   } catch (const error&) {
@@ -352,6 +353,9 @@ failure node::make_memory(const call& what, bool reserve, segment_parts& parts)
     try {
       meetings_->agree({"offered memory", what.arguments, what.where}, {}, scope::node, true);
     } catch (const error& why) {
+      if (leads && offered.file >= 0) {
+        ::close(offered.file);
+      }
       return {failure_kind::other, why.what()};
     }
     offered = page.header().offered;
@@ -375,13 +379,13 @@ void node::exchange(const call& what, std::string& bytes, int root)
   MPI_Request request = MPI_REQUEST_NULL;
   try {
     check_mpi(MPI_Ibcast(length.get(), 1, MPI_UINT64_T, root, where_->all, &request), "MPI_Ibcast");
-    meetings_->finish(request, what, "MPI_Ibcast");
+    meetings_->finish(request, what, "MPI_Ibcast", parties::all);
     content->resize(*length);
     constexpr std::size_t step = std::size_t{8} << 20;
     for (std::size_t done = 0; done < content->size(); done += step) {
       const auto now = static_cast<int>(std::min(step, content->size() - done));
       check_mpi(MPI_Ibcast(content->data() + done, now, MPI_BYTE, root, where_->all, &request), "MPI_Ibcast");
-      meetings_->finish(request, what, "MPI_Ibcast");
+      meetings_->finish(request, what, "MPI_Ibcast", parties::all);
     }
   } catch (...) {
     (void)length.release();  // MPI may still write there

@@ -29,6 +29,9 @@ bool read_placement(std::string text, settings& out)
     out.cyclic = 1;
     text.resize(colon);
   }
+  if (text.empty() || text.back() == ',') {
+    return false;
+  }
   std::istringstream parts(text);
   for (std::string part; std::getline(parts, part, ',');) {
     char* end = nullptr;

@@ -271,9 +271,10 @@ topology_state::~topology_state()
 void topology_state::release_communicators() noexcept
 {
   for (MPI_Comm* comm : {&user_lane, &user_node, &lane, &node, &all}) {
-    if (*comm != MPI_COMM_NULL) {
+    if (*comm != MPI_COMM_NULL && !pending) {
       MPI_Comm_free(comm);
     }
+    *comm = MPI_COMM_NULL;
   }
   const std::lock_guard lock(topologies().mutex);
   topologies().live.erase(this);

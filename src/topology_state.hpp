@@ -43,6 +43,7 @@ struct topology_state {
   int lane_count = 1;
   int ranks_on_host = 1;  ///< of all pretend nodes: what matters for spinning
   bool processes_visible = true;
+  bool pending = false;  ///< a request was given up: its communicator must not be freed, or its id is used again
   std::string host;
   std::vector<int> node_of;                  ///< by rank
   std::vector<std::vector<int>> ranks_on;    ///< by node

@@ -68,12 +68,12 @@ std::optional<std::pair<std::size_t, std::size_t>> work::next()
   const topology_state& where = cells_->home()->where();
   const auto ranks = static_cast<std::size_t>(where.node_size());
   share& mine = shared().of[where.node_rank];
-  const std::uint64_t before = mine.last.load() - mine.first.load();
-  mine.first.store(mine.last.load());
-  mine.done.fetch_add(before);
   if (mine.left.load() != 0) {
     return std::nullopt;
   }
+  const std::uint64_t before = mine.last.load() - mine.first.load();
+  mine.first.store(mine.last.load());
+  mine.done.fetch_add(before);
 
   const std::size_t block = range_.second - range_.first;
   std::uint64_t first = 0;  // counted within the node's block
@@ -81,7 +81,7 @@ std::optional<std::pair<std::size_t, std::size_t>> work::next()
   if (how_ == schedule::fixed) {
     const auto all = block_of(block, static_cast<std::size_t>(where.node_rank), ranks);
     first = all.first + mine.done.load();
-    last = chunk_ == 0 ? all.second : std::min(all.second, first + chunk_);
+    last = chunk_ == 0 ? all.second : first + std::min<std::uint64_t>(all.second - first, chunk_);
   } else {
     first = shared().next.load();
     do {

@@ -58,9 +58,10 @@ class node : public std::enable_shared_from_this<node> {
   /// @param more  another agreement of the same call follows: a signal that comes now is kept for it
   void agree(const call& what, bool more = false);
 
-  /// Collective over the communicator, by a rank whose own part failed: it stands for the `agree` that the others come
-  /// to next, and they throw `peer_error` with `text`. This rank throws nothing, unless its wait is interrupted.
-  void fail(const call& what, std::string_view text);
+  /// Collective over the communicator (or the node), by a rank whose own part failed: it stands for the `agree` (`meet`)
+  /// that the others come to next, and they throw `peer_error` with `text`. This rank throws nothing, unless its wait is
+  /// interrupted.
+  void fail(const call& what, std::string_view text, bool over_node = false);
 
   /// Collective over the communicator. Zeroed memory of `bytes` bytes on each node.
   ///

@@ -81,7 +81,15 @@ class array_view {
   /// Whether the elements lie side by side, in either order.
   [[nodiscard]] constexpr bool contiguous() const noexcept
   {
-    return size() <= 1 || strides_ == strides_of(extents_, layout::right) || strides_ == strides_of(extents_, layout::left);
+    const auto same = [&](const extents_type& dense) {
+      for (std::size_t dim = 0; dim < Dims; ++dim) {
+        if (extents_[dim] != 1 && strides_[dim] != dense[dim]) {
+          return false;
+        }
+      }
+      return true;
+    };
+    return size() <= 1 || same(strides_of(extents_, layout::right)) || same(strides_of(extents_, layout::left));
   }
 
   /// All elements in memory order. Throws `invalid_argument` for a view with gaps (rows of a left layout).

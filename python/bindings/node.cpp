@@ -57,11 +57,11 @@ void bind_node(py::module_& module)
           "Collective over the communicator. All return, or all raise.")
       .def(
           "fail",
-          [](const place& self, const string& name, const string& arguments, const string& text) {
+          [](const place& self, const string& name, const string& arguments, const string& text, bool over_node) {
             const py::gil_scoped_release release;
-            self.meets->fail(call(name, arguments), text);
+            self.meets->fail(call(name, arguments), text, over_node);
           },
-          "Collective over the communicator. Stands for the others' next agreement, by a rank that failed.")
+          "Collective over the communicator, or the node. Stands for the others' next agreement, by a rank that failed.")
       .def(
           "create",
           [](const place& self, const string& name, const string& arguments, std::size_t bytes, bool reserve, bool more) {

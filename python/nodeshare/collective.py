@@ -30,7 +30,7 @@ class collective:
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if error is not None and not self.agreed(error):
             _mark(error, self._node)
-            self._node.fail(self.name, self.arguments, describe_error(error))
+            self._node.fail(self.name, self.arguments, describe_error(error), False)
 
     def agreed(self, error: BaseException) -> bool:
         """Local. Whether all ranks of the communicator know of an exception, as it came out of an agreement."""

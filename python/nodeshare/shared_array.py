@@ -259,7 +259,12 @@ class SharedArray(_core.BufferOfArray, NDArrayOperatorsMixin):
         PeerError
             When a rank has ended.
         """
-        self._memory.sync()
+        try:
+            self._memory.sync()
+        except Error as error:
+            if self._segment is None:  # closed on this rank: the others must not wait for it
+                self.topology._core.fail("sync", self._layout.made, str(error), True)
+            raise
 
     def writing(self, root: int | None = None) -> together:
         """Collective over the communicator, at both ends of its block. The array for ranks that write, else None.

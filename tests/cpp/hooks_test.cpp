@@ -96,6 +96,31 @@ BOOST_AUTO_TEST_CASE(creating_after_an_interrupted_creation_works, *boost::unit_
   check_still_works(t);
 }
 
+BOOST_AUTO_TEST_CASE(a_hook_that_says_no_disturbs_nothing)
+{
+  const replaced<bool (*)()> hook(nodeshare::hooks.interrupted, [] { return false; });
+  check_still_works(world());
+}
+
+BOOST_AUTO_TEST_CASE(messages_name_the_place_that_the_hook_tells, *boost::unit_test::precondition(several_ranks))
+{
+  const replaced<std::string (*)()> hook(nodeshare::hooks.where, [] { return std::string("script.py:7"); });
+  const auto home = node::of(world());
+  const std::string text =
+      thrown<mismatch>([&] { home->agree(call("zeros", world().rank() == 0 ? "shape=(3,)" : "shape=(4,)")); });
+  contains(text, "zeros(shape=(3,)) at script.py:7");
+  contains(text, "zeros(shape=(4,)) at script.py:7");
+}
+
+BOOST_AUTO_TEST_CASE(messages_name_the_source_where_the_hook_tells_nothing,
+                     *boost::unit_test::precondition(several_ranks))
+{
+  const replaced<std::string (*)()> hook(nodeshare::hooks.where, [] { return std::string(); });
+  const auto home = node::of(world());
+  const std::string text = thrown<mismatch>([&] { home->agree(call("zeros", world().rank() == 0 ? "a" : "b")); });
+  contains(text, "zeros(a) at hooks_test.cpp:");
+}
+
 BOOST_AUTO_TEST_CASE(a_rank_interrupted_while_it_waits_for_another_node_leaves_nobody_waiting,
                      *boost::unit_test::precondition(several_nodes))
 {
@@ -121,31 +146,6 @@ BOOST_AUTO_TEST_CASE(a_rank_interrupted_while_it_waits_for_another_node_leaves_n
   BOOST_CHECK_MESSAGE(threw, "this rank returned from a collective in which rank 0 was interrupted");
   BOOST_CHECK_THROW(home->agree(call("together", "")), nodeshare::error);  // on all again, or on none: nobody hangs
   BOOST_CHECK_NO_THROW(home->meet(call("sync", "")));
-}
-
-BOOST_AUTO_TEST_CASE(a_hook_that_says_no_disturbs_nothing)
-{
-  const replaced<bool (*)()> hook(nodeshare::hooks.interrupted, [] { return false; });
-  check_still_works(world());
-}
-
-BOOST_AUTO_TEST_CASE(messages_name_the_place_that_the_hook_tells, *boost::unit_test::precondition(several_ranks))
-{
-  const replaced<std::string (*)()> hook(nodeshare::hooks.where, [] { return std::string("script.py:7"); });
-  const auto home = node::of(world());
-  const std::string text = thrown<mismatch>(
-      [&] { home->agree(call("zeros", world().rank() == 0 ? "shape=(3,)" : "shape=(4,)")); });
-  contains(text, "zeros(shape=(3,)) at script.py:7");
-  contains(text, "zeros(shape=(4,)) at script.py:7");
-}
-
-BOOST_AUTO_TEST_CASE(messages_name_the_source_where_the_hook_tells_nothing,
-                     *boost::unit_test::precondition(several_ranks))
-{
-  const replaced<std::string (*)()> hook(nodeshare::hooks.where, [] { return std::string(); });
-  const auto home = node::of(world());
-  const std::string text = thrown<mismatch>([&] { home->agree(call("zeros", world().rank() == 0 ? "a" : "b")); });
-  contains(text, "zeros(a) at hooks_test.cpp:");
 }
 
 BOOST_AUTO_TEST_SUITE_END()

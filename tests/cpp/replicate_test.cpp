@@ -12,18 +12,13 @@ using namespace nodeshare::test;
 
 namespace {
 
-using memory = std::shared_ptr<segment>;
-constexpr std::size_t megabyte = std::size_t{1} << 20;
-
 std::byte content(std::size_t offset, int node)
 {
   return static_cast<std::byte>(offset * 131 + (offset >> 8) * 7 + (offset >> 16) * 29 +
                                 static_cast<std::size_t>(node) * 101 + 1);
 }
 
-memory make(std::size_t bytes) { return node::of(world())->create(call("make", ""), bytes, true); }
-
-void meet(const memory& one) { one->home()->meet(call("sync", one->id(), "")); }
+memory make(std::size_t bytes) { return test::make(world(), bytes); }
 
 /// Collective over the node. Every byte tells its offset and its node.
 void fill(const memory& one)

@@ -19,16 +19,6 @@ using namespace nodeshare::test;
 
 namespace {
 
-using memory = std::shared_ptr<nodeshare::segment>;
-constexpr std::size_t megabyte = std::size_t{1} << 20;
-
-memory make(const topology& where, std::size_t bytes, bool reserve = true)
-{
-  return node::of(where)->create(call("make", std::to_string(bytes)), bytes, reserve);
-}
-
-void meet(const memory& one) { one->home()->meet(call("sync", one->id(), "")); }
-
 std::size_t bytes_not_zero(const memory& one)
 {
   return one->size_bytes() -
@@ -64,8 +54,8 @@ BOOST_AUTO_TEST_SUITE(segment)
 
 BOOST_AUTO_TEST_CASE(memory_begins_on_a_page_and_is_zero)
 {
-  for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{4095}, std::size_t{4096},
-                                  std::size_t{4097}, 5 * megabyte + 1}) {
+  for (const std::size_t bytes :
+       {std::size_t{0}, std::size_t{1}, std::size_t{4095}, std::size_t{4096}, std::size_t{4097}, 5 * megabyte + 1}) {
     const memory one = make(world(), bytes);
     BOOST_CHECK_EQUAL(reinterpret_cast<std::uintptr_t>(one->data()) % linux_api::page_size(), 0);
     BOOST_CHECK_EQUAL(one->size_bytes(), bytes);
@@ -112,12 +102,13 @@ BOOST_AUTO_TEST_CASE(its_number_is_the_same_on_every_rank_and_no_other_has_it)
   const memory b = make(world(), 8);
   BOOST_CHECK(same_text(std::to_string(a->id())));
   BOOST_CHECK(a->id() != b->id());
-  contains(a->description(), "make(8) at segment_test.cpp:");
+  contains(a->description(), "make(8) at support.hpp:");
 }
 
 BOOST_AUTO_TEST_CASE(the_setting_chooses_the_kind_of_memory)
 {
-  for (const auto& [text, wanted] : {std::pair{"window", memory_kind::window}, std::pair{"memfd", memory_kind::memfd}}) {
+  for (const auto& [text, wanted] :
+       {std::pair{"window", memory_kind::window}, std::pair{"memfd", memory_kind::memfd}}) {
     const setting here("NODESHARE_MEMORY", text);
     const own_comm comm;
     const topology t(comm);

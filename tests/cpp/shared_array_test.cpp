@@ -125,8 +125,8 @@ BOOST_AUTO_TEST_CASE(an_oversized_request_throws_on_every_rank)
 {
   for (const bool reserve : {true, false}) {
     for (const std::size_t bytes : {std::size_t{1} << 50, std::size_t{1} << 61, most}) {
-      const std::string text = thrown<out_of_shared_memory>(
-          [&] { array_of<char> a(world(), {bytes}, {.reserve = reserve}); });
+      const std::string text =
+          thrown<out_of_shared_memory>([&] { array_of<char> a(world(), {bytes}, {.reserve = reserve}); });
       contains(text, "shared_array");
       BOOST_CHECK(same_text(text));
     }

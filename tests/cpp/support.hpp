@@ -3,9 +3,9 @@
 /// What the tests share: communicators of their own, failing system calls, answers compared over the whole job.
 #pragma once
 
-#include <boost/test/unit_test.hpp>
 #include <mpi.h>
 
+#include <boost/test/unit_test.hpp>
 #include <cstdlib>
 #include <functional>
 #include <optional>
@@ -34,6 +34,8 @@ class own_comm {
   own_comm& operator=(const own_comm&) = delete;
 
   operator MPI_Comm() const { return comm_; }
+  /// Leaves it to MPI_Finalize, as a rank that has ended does.
+  void keep() { comm_ = MPI_COMM_NULL; }
   void free()
   {
     if (comm_ != MPI_COMM_NULL) {
@@ -108,7 +110,8 @@ std::string thrown(const std::function<void()>& call)
   try {
     call();
   } catch (const error& why) {
-    BOOST_CHECK_MESSAGE(typeid(why) == typeid(Error), "another class was thrown: " << typeid(why).name() << ' ' << why.what());
+    BOOST_CHECK_MESSAGE(typeid(why) == typeid(Error),
+                        "another class was thrown: " << typeid(why).name() << ' ' << why.what());
     return why.what();
   }
   BOOST_ERROR("nothing was thrown");
@@ -139,6 +142,33 @@ inline void check_still_works(const topology& where)
   }
   BOOST_CHECK_MESSAGE(wrong == 0, wrong << " wrong rows in an ordinary array afterwards");
 }
+
+using memory = std::shared_ptr<segment>;
+constexpr std::size_t megabyte = std::size_t{1} << 20;
+
+/// Collective over the communicator. Memory of each node.
+inline memory make(const topology& where, std::size_t bytes, bool reserve = true)
+{
+  return node::of(where)->create(call("make", std::to_string(bytes)), bytes, reserve);
+}
+
+/// Collective over the node of `one`.
+inline void meet(const memory& one) { one->home()->meet(call("sync", one->id(), one->description())); }
+
+/// A communicator whose arrays are of one kind.
+class kind_of_memory {
+ public:
+  explicit kind_of_memory(const char* kind) : set_("NODESHARE_MEMORY", kind), where_(comm_) { (void)node::of(where_); }
+  operator const topology&() const { return where_; }
+
+ private:
+  setting set_;
+  own_comm comm_;
+  topology where_;
+};
+
+/// How messages begin to name a rank; the host follows.
+inline std::string rank_text(int rank) { return "rank " + std::to_string(rank) + " on "; }
 
 /// The first node with several ranks; none if all have one.
 inline std::optional<int> crowded_node(const topology& where = world())

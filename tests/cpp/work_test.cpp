@@ -99,7 +99,8 @@ BOOST_AUTO_TEST_CASE(a_fixed_schedule_gives_each_rank_one_block_of_its_nodes)
 {
   dealt hours(world(), 1000, 0, schedule::fixed);
   const auto [first, last] = hours.node_range();
-  const auto mine = block_of(last - first, static_cast<std::size_t>(world().node_rank()), static_cast<std::size_t>(world().node_size()));
+  const auto mine = block_of(last - first, static_cast<std::size_t>(world().node_rank()),
+                             static_cast<std::size_t>(world().node_size()));
   const auto got = hours.next();
   BOOST_CHECK(got.has_value() && *got == range(first + mine.first, first + mine.second));
   BOOST_CHECK(!hours.next().has_value());
@@ -111,7 +112,8 @@ BOOST_AUTO_TEST_CASE(nodes_get_contiguous_blocks_in_proportion_to_their_ranks)
   const dealt hours(world(), count);
   std::size_t next = 0;
   for (const row_block& block : hours.owners()) {
-    const double share = static_cast<double>(count) * static_cast<double>(world().ranks_on(block.node).size()) / world().size();
+    const double share =
+        static_cast<double>(count) * static_cast<double>(world().ranks_on(block.node).size()) / world().size();
     BOOST_CHECK_EQUAL(block.first, next);
     BOOST_CHECK_LE(std::abs(static_cast<double>(block.last - block.first) - share), 1);
     if (block.node == world().node()) {
@@ -148,9 +150,11 @@ BOOST_AUTO_TEST_CASE(two_works_are_dealt_side_by_side)
   std::vector<int> of_a(300, 0);
   std::vector<int> of_b(200, 0);
   for (auto mine = a.next(); mine; mine = a.next()) {
-    std::for_each(of_a.begin() + static_cast<long>(mine->first), of_a.begin() + static_cast<long>(mine->second), [](int& n) { ++n; });
+    std::for_each(of_a.begin() + static_cast<long>(mine->first), of_a.begin() + static_cast<long>(mine->second),
+                  [](int& n) { ++n; });
     if (const auto other = b.next()) {
-      std::for_each(of_b.begin() + static_cast<long>(other->first), of_b.begin() + static_cast<long>(other->second), [](int& n) { ++n; });
+      std::for_each(of_b.begin() + static_cast<long>(other->first), of_b.begin() + static_cast<long>(other->second),
+                    [](int& n) { ++n; });
     }
   }
   const std::vector<int> rest = take_all(b);

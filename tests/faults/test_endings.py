@@ -111,6 +111,6 @@ def test_a_wait_beyond_patience_is_reported_once_a_node_with_who_waits_and_who_i
         env={"NODESHARE_PATIENCE": "1"},
     )
     assert ended.code == 0
-    lines = [line for line in ended.err.splitlines() if line.startswith("nodeshare: waiting")]
+    lines = [line for line in ended.err.splitlines() if line.startswith("nodeshare: a wait is long")]
     assert len(lines) in (1, 2), ended.err  # after 1 s, and after 2
     assert "missing: rank 1 on" in lines[0] and "sync(" in lines[0] and "script0.py:8" in lines[0], lines[0]

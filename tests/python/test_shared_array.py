@@ -512,6 +512,7 @@ def test_an_array_in_a_reference_cycle_is_collected_on_one_rank_alone():
         gc.collect()
     b = ns.ones(3)
     del b
+    gc.collect()
     assert alive() == before
 
 

@@ -55,8 +55,8 @@ def test_a_rank_that_is_slow_leaves_indices_to_the_others_of_its_node():
         done += 1
         if t.is_leader:
             time.sleep(0.02)
-    most = max(world.allgather(done)[rank] for rank in t.ranks_on(t.node))
-    assert t.node_size == 1 or not t.is_leader or done < most
+    counts = world.allgather(done)
+    assert t.node_size == 1 or counts[t.ranks_on(t.node)[0]] < max(counts[rank] for rank in t.ranks_on(t.node))
 
 
 @pytest.mark.parametrize("items", [["a", "b", "c", "d"], (), (1.5, None), range(3, 20, 2), "text"], ids=repr)
@@ -74,7 +74,7 @@ def test_items_of_an_array_are_its_rows(kind, values):
     assert sorted(sum(world.allgather(mine), [])) == sorted(values)
 
 
-@pytest.mark.parametrize("n", [np.int64(5), np.uint8(5), np.array(5)], ids=repr)
+@pytest.mark.parametrize("n", [np.int64(5), np.uint8(5)], ids=repr)
 def test_a_numpy_integer_is_a_number_of_indices(n):
     assert everyone_s(ns.work(n)) == list(range(5))
 
@@ -96,7 +96,7 @@ def test_the_text_of_a_work_is_local():
 @pytest.mark.parametrize("schedule", ["dynamic", "static"])
 @pytest.mark.parametrize("n", sorted(set(COUNTS)))
 def test_allgather_gives_every_node_every_row(n, schedule, order):
-    y = ns.full((n, 3), -1, order=order)
+    y = ns.full((n, 3), -1.0, order=order)
     hours = ns.work(n, schedule=schedule)
     for i in hours:
         y[i] = [i, 2 * i, i * i]
@@ -269,7 +269,7 @@ def test_an_array_of_another_length_or_communicator_is_refused():
 
 # --- arguments ------------------------------------------------------------------------------------------------------
 
-BAD = [((-1,), {}), ((5, 0), {}), ((5, -3), {}), ((5,), {"schedule": "guided"}), ((5,), {"schedule": None}), ((2.5,), {})]
+BAD = [((-1,), {}), ((5, 0), {}), ((5, -3), {}), ((2.5,), {}), ((5,), {"schedule": "guided"}), ((5,), {"schedule": 1})]
 BAD += [((None,), {}), (({1, 2},), {}), (((i for i in [1]),), {}), ((2**70,), {}), ((5, 2.5), {}), ((5, "3"), {})]
 BAD += [((5, 2**70), {})]
 
