@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2016
 # Makes the environment that nodeshare is built and run in, once, and activates it.
 #
 #   . slurm/environment.sh        make it if need be, then put it on PATH
@@ -186,7 +186,7 @@ make_environment() {
       env MPICC="$mpicc" "${pip[@]}" --force-reinstall --no-deps --no-cache-dir --no-binary mpi4py mpi4py
     mpi4py_fits || die "mpi4py does not load the library of $mpicc: add its folder to LD_LIBRARY_PATH (log: $log)"
   fi
-  step "building nodeshare" "${pip[@]}" --no-build-isolation --editable "$root[weather,test]" \
+  step "building nodeshare" "${pip[@]}" --no-build-isolation --editable "${root}[weather,test]" \
     --config-settings build-dir="$env/build" --config-settings cmake.define.NODESHARE_TESTS=ON \
     --config-settings cmake.define.MPI_C_COMPILER="$mpicc"
 }
@@ -206,8 +206,7 @@ up_to_date() { # the stamp is written after installing: an extension newer than 
 choose_python || require
 choose_mpi
 
-# What root and few cores need, for whichever MPI launches; the user's own settings stay. (SC2016: not expanded here.)
-# shellcheck disable=SC2016
+# What root and few cores need, for whichever MPI launches; the user's own settings stay.
 settings=$(
   [ "$(id -u)" != 0 ] || for name in OMPI_ALLOW_RUN_AS_ROOT{,_CONFIRM} PRTE_ALLOW_RUN_AS_ROOT{,_CONFIRM}; do
     echo "export $name=\"\${$name-1}\""

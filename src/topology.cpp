@@ -44,6 +44,7 @@ int user_frees_communicator(MPI_Comm, int, void* value, void*)
   if (!finalized.load()) {
     (*held)->release_communicators();
   }
+  (*held)->node_layer.reset();  // which holds the state in turn; arrays that still live hold what they need
   delete held;
   return MPI_SUCCESS;
 }

@@ -18,6 +18,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -120,6 +121,8 @@ def main() -> int:
         os.environ.pop(name, None)  # the runs say what is set
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whatever ends us, the running job ends first
 
+    folder = tempfile.TemporaryDirectory(prefix="nodeshare-tests-")  # here, since a killed rank cannot tidy up
+    common = {"NODESHARE_TEST_FOLDER": folder.name, "PYTHONFAULTHANDLER": "1", "COLUMNS": "120"}
     end = time.monotonic() + SECONDS_FOR_ALL
     total, reasons = Counter[str](), Counter[str]()
     for start in plan:
@@ -129,7 +132,7 @@ def main() -> int:
             print(f"FAILED {label} not started: all tests together took more than {SECONDS_FOR_ALL // 60} minutes")
             total["failed"] += 1
             continue
-        job = Job(start.argv, {"PYTHONFAULTHANDLER": "1", "COLUMNS": "120", **start.env}, str(root))
+        job = Job(start.argv, {**common, **start.env}, str(root))
         limit = min(left, SECONDS_PER_START * (1 if start.where else 4))
         ended = job.wait(limit)
         output = ended.out + ended.err

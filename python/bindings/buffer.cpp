@@ -14,6 +14,13 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags)
     view->obj = nullptr;
     return -1;
   }
+  // NumPy asks an object for its buffer before it asks for __array__, and a buffer can't say how a record is padded
+  if (py::reinterpret_borrow<py::array>(array).dtype().kind() == 'V') {
+    Py_DECREF(array);
+    PyErr_SetString(PyExc_BufferError, "a buffer cannot describe records in full: use memoryview(a.array)");
+    view->obj = nullptr;
+    return -1;
+  }
   const int code = PyObject_GetBuffer(array, view, flags);
   Py_DECREF(array);
   return code;

@@ -6,6 +6,7 @@ class BufferOfArray: ...
 
 class Segment:
     layout: Any
+    writable: bool
     address: int
     nbytes: int
     id: int

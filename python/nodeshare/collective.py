@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from . import _core
@@ -60,15 +61,14 @@ class collective:
 
     def deal(self, count: int, chunk: int, dynamic: bool) -> _core.Work:
         """Collective over the communicator. Work of `count` indices."""
-        try:
-            return _core.Work(self._node, self.name, self.arguments, count, chunk, dynamic)
-        except BaseException as error:
-            _mark(error, self._node)
-            raise
+        made: _core.Work = self._in_step(partial(_core.Work, self._node), count, chunk, dynamic)
+        return made
 
     def _in_step(self, call: Any, *rest: Any) -> Any:
         try:
             return call(self.name, self.arguments, *rest)
+        except (TypeError, OverflowError, UnicodeError):  # of an argument's conversion: nobody has agreed yet
+            raise
         except BaseException as error:
             _mark(error, self._node)
             raise

@@ -259,7 +259,7 @@ def _create(
 ) -> SharedArray:
     with collective(where, name) as call:
         if fill is not _NOTHING:
-            fill = np.asarray(fill)
+            fill = np.asarray(fill, dtype if isinstance(fill, tuple) else None)  # a tuple may be a record
             dtype = fill.dtype if dtype is None else dtype
         layout = make_layout(shape, dtype, order, where, name)
         call.arguments = (
@@ -267,7 +267,7 @@ def _create(
             + ("" if reserve else ", reserve=False")
             + ("" if fill is _NOTHING or fill.ndim or fill.dtype.hasobject else f", fill_value={fill!s:.100}")
         )
-        made = SharedArray(call.create(layout.nbytes, bool(reserve), more=fill is not _NOTHING), layout)
+        made = SharedArray(call.create(layout.nbytes, bool(reserve), more=fill is not _NOTHING), layout, True)
         if fill is not _NOTHING:
             start, stop = made.rows()
             try:

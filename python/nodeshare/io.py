@@ -55,7 +55,7 @@ def load(path: str | os.PathLike[str], *, writable: bool = False, comm: CommLike
     with collective(where, "load", repr(path)) as call:
         with open(path, "rb") as file:
             layout, start = _read_header(file, os.fspath(path), where)
-            call.arguments += f", shape={layout.shape}, dtype={describe_dtype(layout.dtype)}, writable={writable}"
+            call.arguments += f", shape={layout.shape}, dtype={describe_dtype(layout.dtype)}, order={layout.order!r}, writable={writable}"
             segment = call.create(layout.nbytes, True, more=True)
             made = SharedArray(segment, layout, writable)
             runs = byte_runs(layout.nbytes, where)
@@ -78,8 +78,8 @@ def _read_header(file: BinaryIO, path: str, where: Any) -> tuple[Layout, int]:
         header = ast.literal_eval(file.read(length).decode("utf-8" if magic[6] == 3 else "latin1"))
         dtype, inner = as_dtype(np.lib.format.descr_to_dtype(header["descr"]))
         layout = make_layout((*header["shape"], *inner), dtype, "F" if header["fortran_order"] else "C", where, "load")
-    except InvalidArgument:
-        raise
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{path}: {error}") from None
     except Exception as error:
         raise InvalidArgument(f"{path} has a damaged header: {type(error).__name__}: {error}") from None
     start = file.tell()

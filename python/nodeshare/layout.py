@@ -65,8 +65,9 @@ def make_layout(shape: Any, dtype: Any, order: str, topology: Topology | None, m
     if order not in ("C", "F"):
         raise InvalidArgument(f"order is {order!r}: allowed are 'C' and 'F'")
     layout = Layout(extents + inner, dtype, order, topology, made)
-    if layout.nbytes > _MOST:
-        raise InvalidArgument(f"shape {layout.shape} of {dtype} is {layout.nbytes} bytes: no address space holds that")
+    # an empty array's other extents count too, as NumPy's own limit counts them
+    if math.prod(n for n in layout.shape if n) * max(dtype.itemsize, 1) > _MOST:
+        raise InvalidArgument(f"shape {layout.shape} of {dtype} is too large: no address space holds that")
     return layout
 
 

@@ -31,7 +31,7 @@ def attach(place: Any, descriptor: Any, why: str, layout: Layout, writable: bool
         found = _core.find_segment(address)  # in the process that pickled it, and its forked children
         for segment in [*([found] if found is not None else []), *_core.segments()]:
             if _is(segment, token, number):
-                return SharedArray(segment, segment.layout, writable)
+                return SharedArray(segment, segment.layout, segment.writable)
     if descriptor is None:
         raise Error(f"this process is no rank of the node that shares the array, or has let go of it, and {why}")
     return SharedArray(_core.attach(descriptor), layout, writable)

@@ -46,24 +46,22 @@ class SharedArray(_core.BufferOfArray, NDArrayOperatorsMixin):
     8.0
     """
 
-    __slots__ = ("__weakref__", "_layout", "_protected", "_segment", "array")
+    __slots__ = ("__weakref__", "_layout", "_segment", "array")
     __hash__ = None  # type: ignore[assignment]
 
     array: np.ndarray
     _segment: _core.Segment | None
     _layout: Layout
-    _protected: bool
 
-    def __init__(self, segment: _core.Segment, layout: Layout, writable: bool = True) -> None:
-        set_slot = object.__setattr__
-        set_slot(self, "_segment", segment)
-        set_slot(self, "_layout", layout)
-        set_slot(self, "_protected", False)
+    def __init__(self, segment: _core.Segment, layout: Layout, writable: bool) -> None:
+        object.__setattr__(self, "_segment", segment)
+        object.__setattr__(self, "_layout", layout)
         segment.layout = layout
         self._make_array(writable)
 
     def _make_array(self, writable: bool) -> None:
         layout = self._layout
+        self._memory.writable = writable  # what `handle` finds again
         array = self._memory.ndarray(layout.dtype, layout.shape, layout.strides, writable)
         object.__setattr__(self, "array", array)
 
@@ -307,7 +305,8 @@ class SharedArray(_core.BufferOfArray, NDArrayOperatorsMixin):
         Raises InvalidArgument if there is no such rank.
         """
         topology = self.topology
-        with collective(topology, "bcast", f"root={root}, {self._name()}") as call:
+        with collective(topology, "bcast", f"root={root}") as call:
+            call.arguments += f", {self._name()}"
             call.replicate(self._memory, whole_run(self._layout, topology.node_of(root)))
 
     def allgather(self, owner: Owner = None) -> None:
@@ -327,7 +326,8 @@ class SharedArray(_core.BufferOfArray, NDArrayOperatorsMixin):
             When the work is not finished; the text names the indices.
         """
         topology = self.topology
-        with collective(topology, "allgather", self._name()) as call:
+        with collective(topology, "allgather") as call:
+            call.arguments = self._name()
             if isinstance(owner, Work):
                 call.allgather_work(self._memory, self._layout.row_layout, owner.core)
             else:
@@ -355,14 +355,11 @@ class SharedArray(_core.BufferOfArray, NDArrayOperatorsMixin):
         """
         if protect:
             self._memory.protect(True)
-            object.__setattr__(self, "_protected", True)
         self._make_array(False)
 
     def thaw(self) -> None:
         """Local. From now on `array` may be written on this rank."""
-        if self._protected:
-            self._memory.protect(False)
-            object.__setattr__(self, "_protected", False)
+        self._memory.protect(False)
         self._make_array(True)
 
     def mlock(self) -> None:
@@ -429,7 +426,7 @@ def handle(view: Any) -> SharedArray:
     segment = _segment_of(view)
     if segment is None or not hasattr(segment, "layout"):
         raise InvalidArgument(f"this {type(view).__name__} does not lie in memory of nodeshare")
-    return SharedArray(segment, segment.layout)
+    return SharedArray(segment, segment.layout, segment.writable)
 
 
 def is_shared(x: Any) -> bool:

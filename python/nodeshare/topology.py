@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import atexit
+import operator
 import sys
 from typing import TYPE_CHECKING, Any, Optional, Union
 
@@ -139,8 +140,8 @@ def local_range(n: int, comm: CommLike = None) -> tuple[int, int]:
     >>> ns.local_range(10)  # on one rank
     (0, 10)
     """
-    if n < 0:
-        raise InvalidArgument(f"n is {n}: a number of rows is not negative")
+    if not 0 <= operator.index(n) < 2**63:
+        raise InvalidArgument(f"n is {n}: a number of rows is not negative, and below 2**63")
     return topology(comm)._core.local_range(n)
 
 
@@ -193,7 +194,11 @@ atexit.register(_end)
 
 def describe_error(error: BaseException) -> str:
     """Local. "ValueError: text at script.py:7", the last place in it outside of this package."""
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    try:
+        said = str(error)
+    except Exception as trouble:
+        said = f"(its text can't be had: {type(trouble).__name__})"
+    text = f"{type(error).__name__}: {said}" if said else type(error).__name__
     places = []
     traceback = error.__traceback__
     while traceback is not None:
@@ -201,4 +206,5 @@ def describe_error(error: BaseException) -> str:
         if code.f_globals.get("__name__", "").partition(".")[0] != __name__.partition(".")[0]:
             places.append(f"{code.f_code.co_filename.rpartition('/')[2]}:{traceback.tb_lineno}")
         traceback = traceback.tb_next
-    return f"{text} at {places[-1]}" if places else text
+    text = f"{text} at {places[-1]}" if places else text
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()

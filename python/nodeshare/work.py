@@ -116,14 +116,14 @@ def work(
         if items is not None and not (hasattr(items, "__len__") and hasattr(items, "__getitem__")):
             raise InvalidArgument(f"n is a {type(n).__name__}: a number, or a sequence (list(…) of it), is needed")
         count = int(n) if items is None else len(items)  # type: ignore[arg-type]
-        if count < 0:
-            raise InvalidArgument(f"n is {count}: a number of indices is not negative")
-        if chunk is not None and chunk < 1:
-            raise InvalidArgument(f"chunk is {chunk}: at least one index is taken at once")
+        if not 0 <= count < 2**62:
+            raise InvalidArgument(f"n is {count}: a number of indices is not negative, and below 2**62")
+        if chunk is not None and (not isinstance(chunk, (int, np.integer)) or not 1 <= chunk < 2**62):
+            raise InvalidArgument(f"chunk is {chunk!r}: at least one index is taken at once, and fewer than 2**62")
         if schedule not in ("dynamic", "static"):
             raise InvalidArgument(f"schedule is {schedule!r}: allowed are 'dynamic' and 'static'")
         call.arguments = f"{count}, chunk={chunk}, schedule={schedule!r}"
-        return Work(call.deal(count, chunk or 0, schedule == "dynamic"), items, progress, where)
+        return Work(call.deal(count, int(chunk or 0), schedule == "dynamic"), items, progress, where)
 
 
 class _Progress:

@@ -11,7 +11,9 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -225,7 +227,8 @@ void triads(int repetitions)
     }
     MPI_Barrier(MPI_COMM_WORLD);
     if (kinds[0].where.rank() == 0) {
-      std::printf("{\"name\": \"%s\", \"huge\": %zu}\n", name.c_str(), bytes_in_huge_pages() - huge_before);
+      std::printf("{\"name\": \"%s, 2 MiB pages\", \"bytes\": %zu}\n", name.c_str(),
+                  bytes_in_huge_pages() - huge_before);
     }
     candidates.push_back({name, [=] { return seconds_of([&] { triad(a + first, b + first, c + first, count); }); }});
   };
@@ -245,27 +248,52 @@ void triads(int repetitions)
   compare(candidates, repetitions);
 }
 
-/// sync() against MPI_Barrier: seconds of `calls` calls in a row.
+/// The least that two ranks can do to wait for each other: each counts in a cache line of its own, and looks at the
+/// other's.
+class bare_flags {
+ public:
+  explicit bare_flags(const topology& where) : lines_(where, {2}), rank_(where.rank() % 2) {}
+
+  void meet()
+  {
+    ++met_;
+    auto* lines = lines_.data();
+    std::atomic_ref(lines[rank_].met).store(met_, std::memory_order_release);
+    while (std::atomic_ref(lines[1 - rank_].met).load(std::memory_order_acquire) < met_) {
+    }
+  }
+
+ private:
+  struct line {
+    alignas(64) std::uint64_t met;
+  };
+  shared_array<line> lines_;
+  int rank_;
+  std::uint64_t met_ = 0;
+};
+
+/// sync() against MPI_Barrier, and at two ranks against bare flags: seconds of a call, of `calls` in a row.
 void sync(int repetitions, int calls)
 {
-  const shared_array<double> array(topology(MPI_COMM_WORLD), {1});
-  compare({{"sync",
-            [&] {
-              return seconds_of([&] {
-                for (int i = 0; i < calls; ++i) {
-                  array.sync();
-                }
-              });
-            }},
-           {"barrier",
-            [&] {
-              return seconds_of([&] {
-                for (int i = 0; i < calls; ++i) {
-                  MPI_Barrier(MPI_COMM_WORLD);
-                }
-              });
-            }}},
-          repetitions);
+  const topology where(MPI_COMM_WORLD);
+  const shared_array<double> array(where, {1});
+  bare_flags flags(where);
+  const auto each = [calls](const auto& call) {
+    return [=] {
+      return seconds_of([&] {
+               for (int i = 0; i < calls; ++i) {
+                 call();
+               }
+             }) /
+             calls;
+    };
+  };
+  std::vector<candidate> candidates{{"sync", each([&] { array.sync(); })},
+                                    {"barrier", each([] { MPI_Barrier(MPI_COMM_WORLD); })}};
+  if (where.size() == 2) {
+    candidates.push_back({"flags", each([&] { flags.meet(); })});
+  }
+  compare(candidates, repetitions);
 }
 
 void stay_on(const std::string& cores)

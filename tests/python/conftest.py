@@ -28,6 +28,7 @@ SECONDS_FOR_THE_OTHERS = 2.0  # to say where they are, before one rank ends the 
 _world = MPI.COMM_WORLD.Dup()  # no message of a test can be mistaken for one of ours
 _stderr = None  # the real one, which pytest captures during tests
 _watch = None
+_failed = []  # what a report at the end would have said, should there be none
 
 
 class _Watch:
@@ -43,10 +44,13 @@ class _Watch:
 
     def fire(self):
         faulthandler.cancel_dump_traceback_later()
-        _stderr.write(f"\n{self.what}\n" + "".join(_stacks()))
-        _stderr.flush()
-        time.sleep(SECONDS_FOR_THE_OTHERS)
-        os._exit(1)  # a launcher ends the whole job when a rank ends so, and this cannot hang itself as MPI_Abort may
+        try:
+            before = "".join(f"failed before: {line}\n" for line in _failed if _world.rank == 0)
+            _stderr.write(f"\n{before}{self.what}\n" + "".join(_stacks()))
+            _stderr.flush()
+            time.sleep(SECONDS_FOR_THE_OTHERS)
+        finally:
+            os._exit(1)  # a launcher ends the job when a rank ends so, and this cannot hang itself as MPI_Abort may
 
     def cancel(self):
         self.timer.cancel()
@@ -79,13 +83,13 @@ def folder(comm, tmp_path):
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
     global _stderr
-    _stderr = os.fdopen(os.dup(2), "w")
+    _stderr = os.fdopen(os.dup(2), "w", errors="backslashreplace")
     config.addinivalue_line("markers", "ranks(*counts): makes sense with so many ranks only")
     config.addinivalue_line("markers", "timeout(seconds): how long the test may take")
     if _world.rank != 0:
         config.option.xmlpath = None
     # pytest's own choice is cleaned up by whoever comes next, which here would be another rank.
-    config.option.basetemp = tempfile.mkdtemp(prefix="nodeshare-tests-")
+    config.option.basetemp = tempfile.mkdtemp(prefix="nodeshare-tests-", dir=os.environ.get("NODESHARE_TEST_FOLDER"))
 
 
 def pytest_unconfigure(config):
@@ -139,6 +143,7 @@ def pytest_runtest_makereport(item, call):
     report.outcome = "failed"
     report.sections = []
     report.longrepr = "; ".join(head for head, _ in told)
+    _failed.append(f"{item.nodeid} - {report.longrepr}")
     report.longrepr += "".join(f"\n\n===== {head}\n{text}" for head, text in told if text)
     return report
 

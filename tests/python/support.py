@@ -92,6 +92,16 @@ def by_node(a, seed=0):
     a.sync()
 
 
+def only(rank, theirs, others):
+    """Return `theirs` on one rank, `others` elsewhere."""
+    return theirs if world.rank == rank else others
+
+
+def own(values, **options):
+    """Return a writable array of this rank alone."""
+    return ns.array(values, comm=MPI.COMM_SELF, writable=True, **options)
+
+
 def address(array):
     """Return where an array begins."""
     return array.__array_interface__["data"][0]

@@ -44,10 +44,15 @@ def test_ones_is_numpy_s(dtype):
 @pytest.mark.parametrize(
     "fill, dtype",
     [(7, None), (2.5, "f4"), (True, None), (1 - 2j, None), ("abc", None), (b"abcd", "S2"), (3, ">u8"), (np.pi, "g")]
-    + [(np.datetime64("2026-07-31T10", "h"), None), (np.timedelta64(3, "s"), "m8[ms]"), (np.float16(1.5), None)]
+    + [
+        (np.datetime64("2026-07-31T10", "h"), None),
+        (np.timedelta64(3, "s"), "m8[ms]"),
+        (np.float16(1.5), None),
+        ("\udcff", None),
+    ]
     + [([1, 2, 3], None), ([[1.5], [2.5], [3.5], [4.5], [5.5]], None), (np.arange(15).reshape(5, 3), "i2")]
     + [((3, 4.5), [("a", "i4"), ("b", "f8")]), (np.array((1, 2), "i4,i4"), None)],
-    ids=str,
+    ids=ascii,
 )
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_full_is_numpy_s(fill, dtype, order):

@@ -225,13 +225,6 @@ def test_arrays_of_different_communicators_are_refused():
     told(entering(ns.zeros(3), ns.zeros(3, comm=MPI.COMM_SELF)), ns.InvalidArgument, "communicators")
 
 
-@pytest.mark.parametrize("root", [-1, world.size, 10**6, 2**40, 1.5, "0"], ids=repr)
-def test_a_root_that_does_not_exist_is_refused(root):
-    a = ns.zeros(3)
-    told(entering(a, root=root), ns.InvalidArgument)
-    told(outcome(lambda: a.writing(root=root).__enter__()), ns.InvalidArgument)
-
-
 def test_an_array_that_is_read_only_for_the_writer_is_refused():
     a = ns.array([1, 2, 3])
     told(entering(a), ns.InvalidArgument, "read-only", "thaw")

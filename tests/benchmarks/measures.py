@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The measures: what is timed, what it is compared with, and what is required."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from figures import Figure, time_above, time_of, times_as_long, times_faster
+from jobs import CouldNotRun, Jobs, mpiexec, root, run
+
+MEMORIES = ("window", "memfd")
+FLAT = 1.5  # what counts as "flat in size", for sizes of 1 to 131072
+# Where each rank has a core, MPI is timed as on a cluster: it does not yield while it waits (environment.sh lets it do so
+# where cores are few), which makes it no slower floor than it is.
+A_CORE_EACH = {"OMPI_MCA_mpi_yield_when_idle": "0"}
+
+
+def create(jobs: Jobs) -> Iterator[Figure]:
+    """Create and drop an array without reserving its pages; floor: MPI_Win_allocate_shared and MPI_Win_free."""
+    found = jobs.cpp(2, "create", jobs.few(500, 100), env=A_CORE_EACH)
+    for memory, at_most in zip(MEMORIES, (1.6, 0.7)):
+        for size in ("8 KiB", "1 GiB"):
+            what = f"create and drop {size}, {memory}"
+            yield times_as_long(what, found[f"{memory} {size}"], "raw window", found[f"raw {size}"], at_most)
+        what = f"create and drop 1 GiB, {memory}"
+        yield times_as_long(what, found[f"{memory} 1 GiB"], "the same of 8 KiB", found[f"{memory} 8 KiB"], FLAT)
+
+
+def reserve(jobs: Jobs) -> Iterator[Figure]:
+    """Create 1 GiB of zeros, each page present, by all ranks; floor: a raw window that rank 0 touches or clears."""
+    found = jobs.cpp(2, "reserve", jobs.few(11, 3), env=A_CORE_EACH)
+    for memory in MEMORIES:
+        what = f"zeros of 1 GiB, {memory}"
+        yield times_faster(what, found[memory], "raw window, rank 0 touches each page", found["touch"], 2)
+        yield times_faster(what, found[memory], "raw window, rank 0 clears it", found["memset"])
+
+
+def triad(jobs: Jobs) -> Iterator[Figure]:
+    """Run STREAM's triad on 3 x 128 MiB, each rank on its rows; floor: the same in raw windows."""
+    found = jobs.cpp(2, "triad", jobs.few(60, 12), env=A_CORE_EACH)
+
+    def pages(memory: str) -> str:
+        huge = found[f"{memory}, 2 MiB pages"]
+        return f" ({huge >> 20} MiB of it in 2 MiB pages)" if huge else ""
+
+    for memory in MEMORIES:
+        what = f"triad in a shared array, {memory}{pages(memory)}"
+        yield times_as_long(what, found[memory], f"raw window{pages('raw')}", found["raw"], 1.03)
+
+
+def sync(jobs: Jobs) -> Iterator[Figure]:
+    """Call sync() in C++, each rank on a core of its own, and 8 ranks on two; floor: MPI_Barrier."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise CouldNotRun("sync is timed with a core for each of 2 ranks, and there is one core")
+    found = jobs.cpp(2, "sync", jobs.few(400, 100), 1000, env=A_CORE_EACH)
+    yield times_faster("sync() in C++", found["sync"], "MPI_Barrier", found["barrier"], 3)
+    yield times_as_long("sync() in C++", found["sync"], "bare flags in shared memory", found["flags"])
+    two = ",".join(map(str, cores[:2]))
+    found = jobs.cpp(8, "sync", jobs.few(40, 10), 50, two, env={"OMPI_MCA_mpi_yield_when_idle": "1"})
+    yield time_of("sync() in C++, 8 ranks on 2 cores", found["sync"], 50)
+    yield times_faster("sync() in C++, 8 ranks on 2 cores", found["sync"], "MPI_Barrier", found["barrier"])
+
+
+def python(jobs: Jobs) -> Iterator[Figure]:
+    """Use `.array` and `.sync()` from Python, 100,000 times; floor: an empty loop, and C++'s sync()."""
+    library = jobs.built("libnodeshare_benchmark_calls.so")
+    for ranks in (1, 2):
+        words = jobs.few(31, 7), 100_000, library
+        found = jobs.python(ranks, "ranks_calls.py", *words, env=A_CORE_EACH)
+        on = f"{ranks} rank{'s' * (ranks > 1)}"
+        if ranks == 1:
+            yield time_above("a.array in Python", found["array"], "empty loop", found["empty_loop"], 0.05)
+        yield time_above(f"a.sync() in Python, {on}", found["sync"], "sync() in C++", found["sync_in_cpp"], 0.4)
+
+
+def memory(jobs: Jobs) -> Iterator[Figure]:
+    """Create, fill and read 256 MiB on 4 ranks: rise of their summed PSS; floor: the array's bytes."""
+    nbytes = 256 << 20
+    for kind in MEMORIES:
+        rises = jobs.python(4, "ranks_memory.py", nbytes, 3, env={"NODESHARE_MEMORY": kind})["rise"]
+        rise = sorted(rises)[1]
+        words = f"{rise / 2**20:.1f} MiB : 256 MiB"
+        what = f"memory (PSS) of 256 MiB on 4 ranks, {kind}"
+        yield Figure(what, "its bytes", words, rise / nbytes, "x", min(rises) / nbytes, at_most=1.02)
+
+
+def live(jobs: Jobs) -> Iterator[Figure]:
+    """Make arrays by zeros(1) and keep them, also under `ulimit -n 256`."""
+    count = 3000
+    for kind in MEMORIES:
+        for limit in ((), (256,)):
+            found = jobs.python(2, "ranks_live.py", count, *limit, env={"NODESHARE_MEMORY": kind})["live"]
+            what = f"live arrays by zeros(1), {kind}" + ", ulimit -n 256" * bool(limit)
+            yield Figure(what, "", found[1], found[0], "arrays", at_least=count)
+
+
+def weather(jobs: Jobs) -> Iterator[Figure]:
+    """Run the main job on 2 ranks, computing only; floor: on 1 rank."""
+    hours = jobs.few(8760, 1000)
+    order = random.Random(1)
+    samples: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(jobs.few(3, 2)):
+        for ranks in order.sample((1, 2), 2):
+            words = [*mpiexec(ranks), sys.executable, str(root / "slurm" / "weather.py")]
+            words += ["--resolution", "1", "--hours", str(hours), "--check"]  # with --check it writes nothing
+            printed = run(words, {"COLUMNS": "100"})
+            spent = re.search(r"\bcomputing\W+([\d.]+) s\b", printed)
+            if spent is None:
+                raise CouldNotRun("weather.py did not print how many seconds it was computing")
+            samples[ranks].append(float(spent[1]))
+    yield times_faster("weather on 2 ranks, computing", samples[2], "on 1 rank", samples[1], 1.8)
+
+
+MEASURES: dict[str, Callable[[Jobs], Any]] = {
+    one.__name__: one for one in (create, reserve, triad, sync, python, memory, live, weather)
+}
