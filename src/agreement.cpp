@@ -77,6 +77,7 @@ void meeting_place::agree(const call& what, const failure& its_failure, scope re
   require_meetings();
   if (reach == scope::communicator) {
     require_communicator();
+    ++agreements_;
   }
   failure mine = its_failure;
   if (across(reach) && lanes_broken_ && !mine) {

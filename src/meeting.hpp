@@ -66,6 +66,9 @@ class meeting_place {
   /// Leaves word that this rank takes part in nothing any more.
   void end(std::string_view how) noexcept;
 
+  /// How many agreements over the communicator this rank has come to.
+  [[nodiscard]] std::uint64_t agreements() const noexcept { return agreements_; }
+
   control_page& page() noexcept { return *page_; }
 
  private:
@@ -97,6 +100,7 @@ class meeting_place {
   std::shared_ptr<control_page> page_;
   const bool spin_;
   std::uint32_t meetings_ = 0;     // how many this rank has come to
+  std::uint64_t agreements_ = 0;   // over the communicator
   std::uint32_t heard_ = 0;        // how often it has heard from its leader about the other nodes
   std::uint32_t withdrawals_known_ = 0;  // up to here no rank that left early concerns this one
   bool interrupt_due_ = false;     // a signal came in a meeting that was complete: the next step fails

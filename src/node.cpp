@@ -181,6 +181,8 @@ void node::end(std::string_view how) noexcept
 
 std::uint64_t node::token() const noexcept { return meetings_->page().header().token; }
 
+std::uint64_t node::agreements() const noexcept { return meetings_->agreements(); }
+
 void node::meet(const call& what) { meetings_->agree(what, {}, scope::node, false); }
 void node::agree(const call& what, bool more) { meetings_->agree(what, {}, scope::communicator, more); }
 

@@ -79,6 +79,8 @@ class node : public std::enable_shared_from_this<node> {
   /// Local. The topology's state, and the meetings, for the layers above.
   [[nodiscard]] const topology_state& where() const noexcept { return *where_; }
   [[nodiscard]] meeting_place& meetings() noexcept { return *meetings_; }
+  /// Local. How many agreements over the communicator this rank has come to.
+  [[nodiscard]] std::uint64_t agreements() const noexcept;
   /// Local. Names this node among all of the machine.
   [[nodiscard]] std::uint64_t token() const noexcept;
 

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+#include <cstring>
+
 #include "bindings.hpp"
 #include "nodeshare/hooks.hpp"
 
@@ -45,7 +47,10 @@ std::string user_place()
 void raise_as(const char* name, const std::exception& what)
 {
   const py::object type = py::module_::import("nodeshare.error").attr(name);
-  PyErr_SetString(type.ptr(), what.what());
+  // a text that was cut to fit a slot may end within a character
+  const auto text = py::reinterpret_steal<py::object>(
+      PyUnicode_DecodeUTF8(what.what(), static_cast<py::ssize_t>(std::strlen(what.what())), "replace"));
+  PyErr_SetObject(type.ptr(), text.ptr());
 }
 
 void translate(std::exception_ptr thrown)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from . import _core
-from .topology import Topology, describe_error
+from .topology import Topology, describe_error, plain_text
 
 
 class collective:
@@ -30,12 +30,14 @@ class collective:
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if error is not None and not self.agreed(error):
-            _mark(error, self._node)
-            self._node.fail(self.name, self.arguments, describe_error(error), False)
+            try:
+                self._node.fail(self.name, plain_text(self.arguments), describe_error(error), False)
+            finally:
+                _mark(error, self._node)
 
     def agreed(self, error: BaseException) -> bool:
-        """Local. Whether all ranks of the communicator know of an exception, as it came out of an agreement."""
-        return getattr(error, "_nodeshare_agreed", None) == self._node.token
+        """Local. Whether all ranks of the communicator know of an exception, as it came out of their last agreement."""
+        return getattr(error, "_nodeshare_agreed", None) == (self._node.token, self._node.agreements)
 
     def agree(self, more: bool = False) -> None:
         """Collective over the communicator. `more`: this call agrees again later."""
@@ -66,7 +68,7 @@ class collective:
 
     def _in_step(self, call: Any, *rest: Any) -> Any:
         try:
-            return call(self.name, self.arguments, *rest)
+            return call(self.name, plain_text(self.arguments), *rest)
         except (TypeError, OverflowError, UnicodeError):  # of an argument's conversion: nobody has agreed yet
             raise
         except BaseException as error:
@@ -75,4 +77,4 @@ class collective:
 
 
 def _mark(error: BaseException, node: _core.Node) -> None:
-    error._nodeshare_agreed = node.token  # type: ignore[attr-defined]
+    error._nodeshare_agreed = (node.token, node.agreements)  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ import numpy as np
 
 from .collective import collective
 from .error import InvalidArgument
-from .layout import Layout, describe_dtype, make_layout
+from .layout import Layout, as_dtype, describe_dtype, make_layout
 from .rows import whole_run
 from .shared_array import SharedArray
 from .topology import Topology, topology
@@ -187,10 +187,18 @@ def array(obj: Any, dtype: Any = None, *, root: int = 0, writable: bool = False,
         node = where.node_of(root)
         is_root = where.rank == root
         header = b""
+        wanted = None
+        if dtype is not None:
+            call.arguments += f", dtype={describe_dtype(as_dtype(dtype)[0])}"
+            wanted = np.dtype(dtype)
         if is_root:
             value = plain_array(obj, dtype)
+            if (
+                wanted is not None and np.empty(0, wanted).dtype != wanted
+            ):  # 'S', 'M8': the values say how long, which unit
+                value = value.astype(wanted)
             order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
-            kind = value.dtype if dtype is None else dtype
+            kind = value.dtype if wanted is None or wanted.itemsize == 0 else wanted
             layout = make_layout(value.shape, kind, order, where)
             if layout.shape != value.shape:
                 raise InvalidArgument(f"dtype is {dtype!r}: array() does not take subarray types")
@@ -259,7 +267,7 @@ def _create(
 ) -> SharedArray:
     with collective(where, name) as call:
         if fill is not _NOTHING:
-            fill = np.asarray(fill, dtype if isinstance(fill, tuple) else None)  # a tuple may be a record
+            fill = np.asarray(fill)
             dtype = fill.dtype if dtype is None else dtype
         layout = make_layout(shape, dtype, order, where, name)
         call.arguments = (

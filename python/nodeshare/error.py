@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = ["Error", "InvalidArgument", "MPIError", "Mismatch", "OutOfSharedMemory", "PeerError"]
 
 
@@ -37,6 +39,9 @@ class MPIError(Error):
         super().__init__(text)
         self.routine = routine
         self.code = code
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.routine, self.code, str(self))
 
 
 class PeerError(Error):

@@ -55,7 +55,8 @@ def load(path: str | os.PathLike[str], *, writable: bool = False, comm: CommLike
     with collective(where, "load", repr(path)) as call:
         with open(path, "rb") as file:
             layout, start = _read_header(file, os.fspath(path), where)
-            call.arguments += f", shape={layout.shape}, dtype={describe_dtype(layout.dtype)}, order={layout.order!r}, writable={writable}"
+            kind = describe_dtype(layout.dtype)
+            call.arguments += f", shape={layout.shape}, dtype={kind}, order={layout.order!r}, writable={writable}"
             segment = call.create(layout.nbytes, True, more=True)
             made = SharedArray(segment, layout, writable)
             runs = byte_runs(layout.nbytes, where)

@@ -80,11 +80,11 @@ class Topology:
 
     def node_of(self, rank: int) -> int:
         """Local. Node of a rank. Raises InvalidArgument if there is no such rank."""
-        return self._core.node_of(rank)
+        return self._core.node_of(_number(rank, "rank", self.size))
 
     def ranks_on(self, node: int) -> list[int]:
         """Local. Ranks of a node in ascending order. Raises InvalidArgument if there is no such node."""
-        return self._core.ranks_on(node)
+        return self._core.ranks_on(_number(node, "node", self.nodes))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Topology) and self._core.token == other._core.token
@@ -97,6 +97,13 @@ class Topology:
             f"<Topology: rank {self.rank} of {self.size}, number {self.node_rank} of {self.node_size} "
             f"on node {self.node} of {self.nodes} ({self.host})>"
         )
+
+
+def _number(value: Any, what: str, count: int) -> int:
+    """Local. A rank's or a node's number, if there is one of that number."""
+    if not hasattr(value, "__index__") or not 0 <= operator.index(value) < count:
+        raise InvalidArgument(f"there is no {what} {value!r}: the communicator has {what}s 0 to {count - 1}")
+    return operator.index(value)
 
 
 def topology(comm: CommLike = None) -> Topology:
@@ -207,4 +214,9 @@ def describe_error(error: BaseException) -> str:
             places.append(f"{code.f_code.co_filename.rpartition('/')[2]}:{traceback.tb_lineno}")
         traceback = traceback.tb_next
     text = f"{text} at {places[-1]}" if places else text
+    return plain_text(text)
+
+
+def plain_text(text: str) -> str:
+    """Local. A text that travels: no zero bytes, and UTF-8 whatever a file system or a user put into it."""
     return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()

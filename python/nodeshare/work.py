@@ -58,7 +58,7 @@ class Work:
                     yield index if items is None else items[index]
                     done = index + 1
                     if report is not None:
-                        report.update()
+                        report.update(done - chunk[0])
             if report is not None:
                 report.finish()
         finally:  # also when the loop is left early: its last index then counts as not done
@@ -112,10 +112,11 @@ def work(
     """
     where = topology(comm)
     with collective(where, "work") as call:
-        items: Any = None if isinstance(n, (int, np.integer)) else n
-        if items is not None and not (hasattr(items, "__len__") and hasattr(items, "__getitem__")):
+        counted = isinstance(n, (int, np.integer))
+        items: Any = None if counted else n
+        if not counted and not (hasattr(items, "__len__") and hasattr(items, "__getitem__")):
             raise InvalidArgument(f"n is a {type(n).__name__}: a number, or a sequence (list(…) of it), is needed")
-        count = int(n) if items is None else len(items)  # type: ignore[arg-type]
+        count = int(n) if counted else len(items)  # type: ignore[arg-type]
         if not 0 <= count < 2**62:
             raise InvalidArgument(f"n is {count}: a number of indices is not negative, and below 2**62")
         if chunk is not None and (not isinstance(chunk, (int, np.integer)) or not 1 <= chunk < 2**62):
@@ -141,11 +142,11 @@ class _Progress:
 
             self._bar = tqdm(total=self._total, leave=True)
 
-    def update(self) -> None:
+    def update(self, of_chunk: int) -> None:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + 0.1
-            self._show(self._core.done_on_node)
+            self._show(self._core.done_on_node + of_chunk)
 
     def finish(self) -> None:
         self._show(self._total)  # the rest is under way on this node's other ranks

@@ -19,6 +19,7 @@
 #include <cstring>
 #include <fstream>
 #include <functional>
+#include <memory>
 #include <numeric>
 #include <optional>
 #include <random>
@@ -209,43 +210,58 @@ std::size_t bytes_in_huge_pages()
   return 0;
 }
 
+/// Three arrays, made and let go together: shared ones, or raw windows.
+struct three {
+  std::vector<std::unique_ptr<raw_window>> windows;
+  std::vector<shared_array<double>> arrays;
+  std::array<double*, 3> data{};
+
+  three(const topology* where, std::size_t rows)
+  {
+    for (double*& one : data) {
+      one =
+          where != nullptr
+              ? arrays.emplace_back(*where, std::array{rows}).data()
+              : static_cast<double*>(windows.emplace_back(std::make_unique<raw_window>(rows * sizeof(double)))->data());
+    }
+  }
+};
+
 /// STREAM's triad over three arrays, each rank its rows, in shared arrays and in raw windows whose pages each rank has
-/// placed likewise; all stay for all repetitions.
+/// placed likewise. They are made anew several times: where pages lie in memory makes some percent.
 void triads(int repetitions)
 {
   constexpr std::size_t bytes = std::size_t{128} << 20;
   constexpr std::size_t rows = bytes / sizeof(double);
+  constexpr int rounds = 6;
   const auto kinds = memories();
   require_room(kinds[0], 6 * bytes);
-  std::vector<candidate> candidates;
-  const auto [begin, end] = kinds[0].where.local_range(rows);
-  const std::size_t first = begin, count = end - begin;
-
-  const auto add = [&](const std::string& name, std::size_t huge_before, double* a, double* b, double* c) {
-    for (double* array : {a, b, c}) {
-      std::fill_n(array + first, count, 1.0);
+  const auto [first, last] = kinds[0].where.local_range(rows);
+  for (int round = 0; round < rounds; ++round) {
+    std::vector<std::pair<std::string, const topology*>> sources{{"raw", nullptr}};
+    for (const memory& kind : kinds) {
+      sources.emplace_back(kind.name, &kind.where);
     }
-    MPI_Barrier(MPI_COMM_WORLD);
-    if (kinds[0].where.rank() == 0) {
-      std::printf("{\"name\": \"%s, 2 MiB pages\", \"bytes\": %zu}\n", name.c_str(),
-                  bytes_in_huge_pages() - huge_before);
+    std::rotate(sources.begin(), sources.begin() + round % 3, sources.end());
+    std::vector<candidate> candidates;
+    for (const auto& [name, where] : sources) {
+      const std::size_t huge_before = bytes_in_huge_pages();
+      const auto made = std::make_shared<three>(where, rows);
+      for (double* array : made->data) {
+        std::fill(array + first, array + last, 1.0);
+      }
+      MPI_Barrier(MPI_COMM_WORLD);
+      if (kinds[0].where.rank() == 0) {
+        std::printf("{\"name\": \"%s, 2 MiB pages\", \"bytes\": %zu}\n", name.c_str(),
+                    bytes_in_huge_pages() - huge_before);
+      }
+      candidates.push_back({name, [made, from = first, count = last - first] {
+                              const auto& [x, y, z] = made->data;
+                              return seconds_of([&] { triad(x + from, y + from, z + from, count); });
+                            }});
     }
-    candidates.push_back({name, [=] { return seconds_of([&] { triad(a + first, b + first, c + first, count); }); }});
-  };
-  std::size_t huge = bytes_in_huge_pages();
-  const raw_window a(bytes), b(bytes), c(bytes);
-  add("raw", huge, static_cast<double*>(a.data()), static_cast<double*>(b.data()), static_cast<double*>(c.data()));
-  std::vector<shared_array<double>> arrays;
-  arrays.reserve(3 * kinds.size());
-  for (const auto& [name, where] : kinds) {
-    huge = bytes_in_huge_pages();
-    double* data[3];
-    for (double*& one : data) {
-      one = arrays.emplace_back(where, std::array{rows}).data();
-    }
-    add(name, huge, data[0], data[1], data[2]);
+    compare(candidates, repetitions / rounds);
   }
-  compare(candidates, repetitions);
 }
 
 /// The least that two ranks can do to wait for each other: each counts in a cache line of its own, and looks at the
@@ -332,18 +348,13 @@ void run(const std::string& measure, int repetitions, int calls, const std::stri
 int main(int argc, char** argv)
 {
   MPI_Init(&argc, &argv);
-  int rank = 0;
-  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-  int code = 0;
   try {
     const auto word = [&](int i, const char* otherwise) { return std::string(i < argc ? argv[i] : otherwise); };
     run(word(1, ""), std::stoi(word(2, "10")), std::stoi(word(3, "1000")), word(4, ""));
   } catch (const std::exception& why) {
-    code = 1;
-    if (rank == 0) {
-      std::fprintf(stderr, "%s\n", why.what());
-    }
+    std::fprintf(stderr, "%s\n", why.what());
+    MPI_Abort(MPI_COMM_WORLD, 1);  // the other ranks may wait for this one
   }
   MPI_Finalize();
-  return code;
+  return 0;
 }

@@ -2,6 +2,7 @@
 // C++'s sync(), for ranks_calls.py, which times it beside Python's in the same processes.
 #include <mpi.h>
 
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <optional>

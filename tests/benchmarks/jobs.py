@@ -53,22 +53,25 @@ class Jobs:
 
 def run(words: list[str], env: Mapping[str, str] | None = None) -> str:
     """Run a job to its end; return what it printed."""
-    ended = Job(words, env, str(root)).wait(SECONDS_PER_JOB)
+    try:
+        ended = Job(words, env, str(root)).wait(SECONDS_PER_JOB)
+    except OSError as error:
+        raise CouldNotRun(f"{words[0]} cannot be started: {error.strerror}") from None
     if ended.timed_out:
         raise CouldNotRun(f"it took more than {SECONDS_PER_JOB} s and was ended: {' '.join(words)}")
     if ended.code != 0:
-        said = [line.strip() for line in (ended.err or ended.out).splitlines() if line.strip()]
-        raise CouldNotRun(f"exit code {ended.code} of {' '.join(words)}: " + " | ".join(said[:4]))
+        said = dict.fromkeys(line.strip() for line in (ended.err or ended.out).splitlines() if line.strip())
+        raise CouldNotRun(f"exit code {ended.code} of {' '.join(words)}: " + " | ".join(list(said)[:4]))
     return ended.out
 
 
 def read_samples(output: str) -> dict[str, Any]:
-    """Read lines of JSON: {"name": …, and one more field, which is taken}."""
-    found = {}
+    """Read lines of JSON: {"name": …, and one more field, which is taken}. Lists of the same name are joined."""
+    found: dict[str, Any] = {}
     for line in output.splitlines():
         if line.startswith('{"name"'):
             name, value = json.loads(line).values()
-            found[name] = value
+            found[name] = found.get(name, []) + value if isinstance(value, list) else value
     return found
 
 

@@ -104,10 +104,13 @@ def main() -> int:
         table.add_column(heading, justify="right" if heading in ("figure", "of minima") else "left")
     for figure in figures:
         table.add_row(*row(figure))
-    console.print(table)
-    missed = sum(figure.met is False for figure in figures)
-    asked = sum(figure.met is not None for figure in figures)
-    console.print(f"{asked - missed} of {asked} requirements met; load average {min(loads):.1f} to {max(loads):.1f}")
+    if figures:
+        missed = sum(figure.met is False for figure in figures)
+        asked = sum(figure.met is not None for figure in figures)
+        console.print(table)
+        console.print(
+            f"{asked - missed} of {asked} requirements met; load average {min(loads):.1f} to {max(loads):.1f}"
+        )
     for name, reason in failures.items():
         console.print(f"could not run {name}: {reason}", style="red", markup=False, highlight=False)
     if options.json:

@@ -51,7 +51,7 @@ def test_ones_is_numpy_s(dtype):
         ("\udcff", None),
     ]
     + [([1, 2, 3], None), ([[1.5], [2.5], [3.5], [4.5], [5.5]], None), (np.arange(15).reshape(5, 3), "i2")]
-    + [((3, 4.5), [("a", "i4"), ("b", "f8")]), (np.array((1, 2), "i4,i4"), None)],
+    + [(np.array((1, 2), "i4,i4"), None)],
     ids=ascii,
 )
 @pytest.mark.parametrize("order", ["C", "F"])
