@@ -7,7 +7,7 @@ import pytest
 @pytest.mark.parametrize("name", ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"])
 def test_a_launcher_of_another_mpi_is_named(job, name):
     # what a rank sees that mpiexec of another MPI started: the launcher's variables, and a world of one
-    script = "import os\nos.environ['%s'] = '4'\nimport nodeshare as ns\nns.zeros(3)\n" % name
+    script = f"import os\nos.environ['{name}'] = '4'\nimport nodeshare as ns\nns.zeros(3)\n"
     ended = job(0, "from mpi4py import MPI\n" + script)
     assert ended.code == 1
     assert "InvalidArgument: the launcher started 4 ranks (" + name in ended.err
@@ -15,7 +15,9 @@ def test_a_launcher_of_another_mpi_is_named(job, name):
 
 
 def test_a_batch_script_s_own_python_is_no_step_of_several_ranks(job):
-    ended = job(0, "import nodeshare as ns\nprint(ns.topology().size)\n", env={"SLURM_NTASKS": "8", "SLURM_JOB_ID": "1"})
+    ended = job(
+        0, "import nodeshare as ns\nprint(ns.topology().size)\n", env={"SLURM_NTASKS": "8", "SLURM_JOB_ID": "1"}
+    )
     assert ended.out == "1\n"
 
 
@@ -33,7 +35,8 @@ def test_an_extension_for_another_mpi_than_mpi4py_s_is_named(job):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("NODESHARE_MEMORY", "shm"), ("NODESHARE_PATIENCE", "soon"), ("NODESHARE_RANKS_PER_NODE", "2;1")]
+    ("name", "value"),
+    [("NODESHARE_MEMORY", "shm"), ("NODESHARE_PATIENCE", "soon"), ("NODESHARE_RANKS_PER_NODE", "2;1")],
 )
 @pytest.mark.parametrize("ranks", [0, 2])
 def test_a_bad_setting_is_refused_on_every_rank(job, name, value, ranks):

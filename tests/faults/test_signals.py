@@ -33,7 +33,9 @@ def test_a_signal_to_the_launcher_ends_the_job_within_5_s(job, number, call):
 
 
 def test_a_signal_to_plain_python_is_a_keyboard_interrupt(job):
-    running = job.start(0, "import nodeshare as ns, time\na = ns.zeros(5)\nprint('begins', flush=True)\ntime.sleep(60)\n")
+    running = job.start(
+        0, "import nodeshare as ns, time\na = ns.zeros(5)\nprint('begins', flush=True)\ntime.sleep(60)\n"
+    )
     assert running.wait_for("begins")
     running.send(signal.SIGINT)
     ended = running.wait(5)

@@ -2,7 +2,9 @@
 """What `cmake --install` and `pip install` leave behind works by itself."""
 
 import os
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -29,13 +31,40 @@ def mpicc():
     return line.partition("=")[2]
 
 
-def test_an_outside_cxx_project_finds_the_installed_library(tmp_path):
-    prefix, made = tmp_path / "prefix", tmp_path / "build"
+BEFORE_INIT = """
+#include <cstdio>
+#include <nodeshare/nodeshare.hpp>
+int main()
+{
+  try {
+    nodeshare::shared_array<double> x(MPI_COMM_WORLD, {3});
+  } catch (const nodeshare::error& what) {
+    std::puts(what.what());
+  }
+}
+"""
+READMES = re.search(r"^```cpp\n(.*?)^```", (root / "README.md").read_text(), re.MULTILINE | re.DOTALL)[1]
+
+
+@pytest.mark.parametrize(
+    ("program", "ranks", "out"),
+    [
+        (None, 2, "sum 1000\n"),
+        (READMES, 2, ""),
+        (BEFORE_INIT, 0, "MPI has not been initialised: call MPI_Init or MPI_Init_thread before nodeshare\n"),
+    ],
+    ids=["the consumer", "the README's example", "a program without MPI_Init"],
+)
+def test_an_outside_cxx_project_finds_the_installed_library(tmp_path, program, ranks, out):
+    prefix, source, made = tmp_path / "prefix", tmp_path / "source", tmp_path / "build"
+    shutil.copytree(root / "tests/consumer", source)
+    if program is not None:
+        (source / "main.cpp").write_text(program)
     run("cmake", "--install", build, "--component", "cpp", "--prefix", prefix)
     definitions = [f"-DCMAKE_PREFIX_PATH={prefix}", f"-DMPI_C_COMPILER={mpicc()}"]
-    run("cmake", "-G", "Ninja", "-S", root / "tests/consumer", "-B", made, *definitions)
+    run("cmake", "-G", "Ninja", "-S", source, "-B", made, *definitions)
     run("cmake", "--build", made)
-    assert run(*mpiexec(2), made / "consumer") == "sum 1000\n"
+    assert run(*(mpiexec(ranks) if ranks else []), made / "consumer") == out
 
 
 def test_headers_stand_alone():
