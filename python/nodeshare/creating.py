@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pickle
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -273,7 +274,7 @@ def _create(
         call.arguments = (
             f"shape={layout.shape}, dtype={describe_dtype(layout.dtype)}, order={order!r}"
             + ("" if reserve else ", reserve=False")
-            + ("" if fill is _NOTHING or fill.ndim or fill.dtype.hasobject else f", fill_value={fill!s:.100}")
+            + ("" if fill is _NOTHING else f", fill_value={_describe(fill)}")
         )
         made = SharedArray(call.create(layout.nbytes, bool(reserve), more=fill is not _NOTHING), layout, True)
         if fill is not _NOTHING:
@@ -284,6 +285,12 @@ def _create(
                 raise InvalidArgument(f"fill_value does not fit shape {layout.shape}: {error}") from None
             call.agree()
         return made
+
+
+def _describe(fill: np.ndarray) -> str:
+    """Local. A value in short, and a number that differs where values differ."""
+    short = " ".join(str(fill).split())
+    return f"{short:.60}{'…' * (len(short) > 60)} ({describe_dtype(fill.dtype)}, {zlib.crc32(fill.tobytes()):08x})"
 
 
 def _create_like(

@@ -64,9 +64,9 @@ def _rows_to_runs(layout: Layout, starts: np.ndarray, stops: np.ndarray, nodes: 
     return runs[(runs[:, 1] > 0) & (columns > 0)]
 
 
-def describe_runs(runs: np.ndarray) -> str:
-    """Local. A short text that differs where the runs of ranks differ (Python's own hash of bytes is salted)."""
-    return f"{len(runs)} runs, {zlib.crc32(runs.tobytes()):08x}"
+def describe_numbers(numbers: np.ndarray) -> str:
+    """Local. A short text that differs where the numbers of ranks differ (Python's own hash of bytes is salted)."""
+    return f"{numbers.shape}, {zlib.crc32(numbers.astype(np.int64).tobytes()):08x}"
 
 
 def runs_of_index(array: np.ndarray, index: Any, node: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from . import _core
 from .collective import collective
 from .error import Error, InvalidArgument
 from .layout import Layout, describe_dtype
-from .rows import describe_runs, owner_runs, runs_of_index, whole_run
+from .rows import describe_numbers, owner_runs, runs_of_index, whole_run
 from .topology import Topology
 from .work import Work
 from .writing import together
@@ -293,7 +293,7 @@ class SharedArray(_core.BufferOfArray, NDArrayOperatorsMixin):
             node = topology.node_of(root)
             self._require_writable()
             runs = runs_of_index(self.array, index, node)
-            call.arguments = f"root={root}, {self._name()}, {describe_runs(runs)}"
+            call.arguments = f"root={root}, {self._name()}, runs {describe_numbers(runs)}"
             call.agree(more=True)
             if topology.rank == root:
                 self.array[index] = value
@@ -333,7 +333,7 @@ class SharedArray(_core.BufferOfArray, NDArrayOperatorsMixin):
             else:
                 runs = owner_runs(self._layout, owner)
                 if owner is not None:
-                    call.arguments += f", {describe_runs(runs)}"
+                    call.arguments += f", owner {describe_numbers(np.asarray(owner))}"
                 call.replicate(self._memory, runs)
 
     def _name(self) -> str:

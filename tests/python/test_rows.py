@@ -8,7 +8,7 @@ from support import DTYPES, LAST, by_node, content, outcome, same, told, world
 
 import nodeshare as ns
 from nodeshare.layout import make_layout
-from nodeshare.rows import byte_runs, describe_runs, owner_runs, runs_of_index, whole_run
+from nodeshare.rows import byte_runs, describe_numbers, owner_runs, runs_of_index, whole_run
 
 ROOTS = sorted({0, world.size // 2, LAST})
 LARGE = (9 << 20) + 5  # bytes: several transfers
@@ -104,7 +104,7 @@ def test_runs_of_owners_are_each_byte_once(shape, order):
 def test_the_text_of_runs_differs_where_they_differ():
     layout = make_layout(100, "f4", "C", ns.topology())
     runs = whole_run(layout, 0)
-    assert describe_runs(runs) == describe_runs(whole_run(layout, 0)) != describe_runs(whole_run(layout, 1))
+    assert describe_numbers(runs) == describe_numbers(whole_run(layout, 0)) != describe_numbers(whole_run(layout, 1))
 
 
 # --- bcast ----------------------------------------------------------------------------------------------------------
