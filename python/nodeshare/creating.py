@@ -271,6 +271,12 @@ def _create(
             fill = np.asarray(fill)
             dtype = fill.dtype if dtype is None else dtype
         layout = make_layout(shape, dtype, order, where, name)
+        if fill is not _NOTHING:
+            try:  # in full on every rank, also on those that will have no rows to fill
+                fill = np.asarray(fill.astype(layout.dtype), order="C")
+                np.broadcast_to(fill, layout.shape)
+            except (TypeError, ValueError) as error:
+                raise InvalidArgument(f"fill_value does not fit shape {layout.shape} of {dtype}: {error}") from None
         call.arguments = (
             f"shape={layout.shape}, dtype={describe_dtype(layout.dtype)}, order={order!r}"
             + ("" if reserve else ", reserve=False")
@@ -279,10 +285,7 @@ def _create(
         made = SharedArray(call.create(layout.nbytes, bool(reserve), more=fill is not _NOTHING), layout, True)
         if fill is not _NOTHING:
             start, stop = made.rows()
-            try:
-                made.local[...] = np.broadcast_to(fill, layout.shape)[start:stop] if fill.ndim else fill
-            except ValueError as error:
-                raise InvalidArgument(f"fill_value does not fit shape {layout.shape}: {error}") from None
+            made.local[...] = np.broadcast_to(fill, layout.shape)[start:stop] if fill.ndim else fill
             call.agree()
         return made
 
@@ -290,7 +293,16 @@ def _create(
 def _describe(fill: np.ndarray) -> str:
     """Local. A value in short, and a number that differs where values differ."""
     short = " ".join(str(fill).split())
-    return f"{short:.60}{'…' * (len(short) > 60)} ({describe_dtype(fill.dtype)}, {zlib.crc32(fill.tobytes()):08x})"
+    return f"{short:.60}{'…' * (len(short) > 60)} ({describe_dtype(fill.dtype)}, {_checksum(fill):08x})"
+
+
+def _checksum(values: np.ndarray) -> int:
+    """Local. Of what elements mean, not of the random bytes between a record's fields or behind a long double."""
+    if values.dtype.names is not None:
+        return zlib.crc32(repr([_checksum(values[name]) for name in values.dtype.names]).encode())
+    if values.dtype.char in "gG":
+        values = values.astype(values.dtype.char.translate({ord("g"): "d", ord("G"): "D"}))
+    return zlib.crc32(values.tobytes())
 
 
 def _create_like(

@@ -61,6 +61,12 @@ def test_full_is_numpy_s(fill, dtype, order):
     assert a.order == order
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_subarray_type_adds_axes(order):
+    a = ns.full((4, 2), 7, ("i2", (3,)), order=order)
+    assert same(a.array, np.full((4, 2, 3), 7, "i2")) and a.shape == (4, 2, 3)
+
+
 def test_creators_of_0_d_arrays():
     for a, expected in [(ns.zeros(()), 0.0), (ns.ones((), int), 1), (ns.full((), 2.5), 2.5), (ns.array(7), 7)]:
         assert a.array.shape == () and a.array[()] == expected

@@ -209,6 +209,15 @@ def test_dlpack_is_zero_copy_and_holds_the_memory():
     assert other.tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
+def test_dlpack_of_an_input_is_read_only_or_refused():
+    a = ns.array([1.0, 2.0])
+    try:
+        other = np.from_dlpack(a)
+    except BufferError:  # NumPy before 2.1 exports no read-only array
+        return
+    assert not other.flags.writeable and address(other) == address(a.array)
+
+
 def test_the_shallow_copy_is_the_handle_and_a_deep_copy_is_refused():
     a = ns.zeros(3)
     assert copy.copy(a) is a

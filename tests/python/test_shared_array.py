@@ -60,6 +60,18 @@ def test_writing_to_an_input_is_an_error():
     assert a.array.tolist() == [1, 2, 3]
 
 
+def test_what_was_written_before_sync_is_seen_after_it():
+    t = ns.topology()
+    a, wrong = ns.zeros(t.node_size, int), []
+    for step in range(300):
+        a[t.node_rank] = step
+        a.sync()
+        if a.array.tolist() != [step] * t.node_size:
+            wrong.append(step)
+        a.sync()
+    assert not wrong
+
+
 def test_freeze_and_thaw_give_new_views_and_leave_old_ones():
     a = ns.zeros(3)
     before = a.array
