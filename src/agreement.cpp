@@ -268,7 +268,7 @@ bool meeting_place::leaders_agree(const call& what, bool good)
             "MPI_Iallreduce");
   try {
     finish(request, what, "MPI_Iallreduce");
-    if (someone_ended(parties::lane)) {  // after it had sent its words
+    if (someone_gave_up()) {  // after it had sent its words
       throw peer_error(ended_elsewhere_ + ", while this rank was in " + text_of(what));
     }
   } catch (...) {

@@ -14,7 +14,9 @@
 namespace nodeshare {
 namespace {
 
-constexpr int tag_ended = 1;
+constexpr int tag_ended = 1;    // a rank takes part in nothing any more; what it sent before counts
+constexpr int tag_gave_up = 2;  // a rank left in the middle of an exchange; what it sent before does not count
+constexpr double grace_seconds = 2;  // for the last messages of a rank that ended
 constexpr std::size_t ended_bytes = 512;  // small enough that every MPI sends it eagerly
 
 /// Whether meeting `a` lies before meeting `b`; the counters may wrap.
@@ -223,6 +225,7 @@ void meeting_place::finish(MPI_Request& request, const call& what, const char* r
 {
   double next_report = where_.chosen.patience;
   bool signalled = false;
+  double ended_since = 0;
   const bool done = wait_for(request, routine, [&](double seconds) {
     if (seconds >= next_report) {
       next_report *= 2;
@@ -230,20 +233,23 @@ void meeting_place::finish(MPI_Request& request, const call& what, const char* r
                    seconds, text_of(what).c_str());
     }
     signalled = !interrupt_due_ && hooks.interrupted != nullptr && hooks.interrupted();
-    return !signalled && !someone_ended(who) && !(interrupt_due_ && seconds > 2);
+    if (!someone_ended(who)) {
+      ended_since = seconds;
+    }
+    return !signalled && seconds - ended_since < grace_seconds && !(interrupt_due_ && seconds > grace_seconds);
   });
   if (done) {
     return;
   }
   lanes_broken_ = true;
   where_.pending = true;
-  if (!ended_elsewhere_.empty()) {
+  if (!signalled && !ended_elsewhere_.empty()) {
     throw peer_error(ended_elsewhere_ + ", while this rank was in " + text_of(what));
   }
   interrupt_due_ = false;
   ended_elsewhere_ = name_of(where_.node_rank) + " was interrupted while waiting for other nodes in " + text_of(what);
   if (where_.lane != MPI_COMM_NULL && may_call_mpi()) {
-    tell_other_nodes(ended_elsewhere_);  // they may find what this rank has sent already, and take it for the whole
+    tell_other_nodes(ended_elsewhere_, tag_gave_up);  // they may find what this rank has sent already, and take it for the whole
   }
   throw interrupted(ended_elsewhere_);
 }
@@ -277,13 +283,13 @@ void meeting_place::end(std::string_view how) noexcept
   mine.ended.store(1, std::memory_order_seq_cst);
   linux_api::futex_wake(mine.arrived);
   if (where_.lane != MPI_COMM_NULL && may_call_mpi()) {
-    tell_other_nodes(name_of(where_.node_rank) + " has ended (" + std::string(how) + ")");
+    tell_other_nodes(name_of(where_.node_rank) + " has ended (" + std::string(how) + ")", tag_ended);
   }
 }
 
 /// Leaves word on the lane, with the neighbours of a hypercube of nodes: each that waits and finds it passes it on.
 /// Most often nobody waits and nobody receives it; sent eagerly, it costs nothing then.
-void meeting_place::tell_other_nodes(std::string_view how) noexcept
+void meeting_place::tell_other_nodes(std::string_view how, int tag) noexcept
 {
   for (int bit = 1; bit < where_.node_count * 2; bit *= 2) {
     const int peer = where_.node_index ^ bit;
@@ -294,7 +300,7 @@ void meeting_place::tell_other_nodes(std::string_view how) noexcept
     copy_text(text, ended_bytes, how);
     MPI_Request request = MPI_REQUEST_NULL;
     int sent = 0;
-    if (MPI_Isend(text, ended_bytes, MPI_CHAR, peer, tag_ended, where_.lane, &request) == MPI_SUCCESS) {
+    if (MPI_Isend(text, ended_bytes, MPI_CHAR, peer, tag, where_.lane, &request) == MPI_SUCCESS) {
       for (int look = 0; look < 1000 && sent == 0; ++look) {
         MPI_Test(&request, &sent, MPI_STATUS_IGNORE);
       }
@@ -313,20 +319,23 @@ bool meeting_place::someone_ended(parties who)
       ended_elsewhere_ = name_of(rank) + " has ended (" + page_->record(rank).ended_how + ")";
     }
   }
-  if (!ended_elsewhere_.empty()) {
-    return true;
-  }
+  return !ended_elsewhere_.empty() || word_from_other_nodes(tag_ended) || someone_gave_up();
+}
+
+bool meeting_place::someone_gave_up() { return word_from_other_nodes(tag_gave_up); }
+
+bool meeting_place::word_from_other_nodes(int tag)
+{
   int there = 0;
   MPI_Status status;
   if (where_.lane == MPI_COMM_NULL ||
-      MPI_Iprobe(MPI_ANY_SOURCE, tag_ended, where_.lane, &there, &status) != MPI_SUCCESS || there == 0) {
+      MPI_Iprobe(MPI_ANY_SOURCE, tag, where_.lane, &there, &status) != MPI_SUCCESS || there == 0) {
     return false;
   }
   char text[ended_bytes] = "";
-  check_mpi(MPI_Recv(text, ended_bytes, MPI_CHAR, status.MPI_SOURCE, tag_ended, where_.lane, MPI_STATUS_IGNORE),
-            "MPI_Recv");
+  check_mpi(MPI_Recv(text, ended_bytes, MPI_CHAR, status.MPI_SOURCE, tag, where_.lane, MPI_STATUS_IGNORE), "MPI_Recv");
   ended_elsewhere_ = text;
-  tell_other_nodes(ended_elsewhere_);
+  tell_other_nodes(ended_elsewhere_, tag);
   return true;
 }
 

@@ -89,7 +89,9 @@ class meeting_place {
   bool leaders_agree(const call& what, bool good);
   verdict leaders_explain(const call& what, const node_report& ours);
 
-  void tell_other_nodes(std::string_view how) noexcept;
+  void tell_other_nodes(std::string_view how, int tag) noexcept;
+  bool word_from_other_nodes(int tag);
+  bool someone_gave_up();
   bool someone_ended(parties who);
   std::string name_of(int node_rank) const;
   verdict& judged() const noexcept { return page_->header().judged[heard_ % 2]; }

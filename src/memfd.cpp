@@ -27,10 +27,6 @@ bool same_file(int file, const descriptor& wanted)
 /// Opens the described memory through the process that holds it; -1 with errno if that is not to be had.
 int open_described(const descriptor& from)
 {
-  if (linux_api::start_time(from.pid) != from.start_time) {
-    errno = ESRCH;
-    return -1;
-  }
   const std::string path = "/proc/" + std::to_string(from.pid) + "/fd/" + std::to_string(from.file);
   const int file = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
   if (file >= 0 && !same_file(file, from)) {
@@ -69,7 +65,8 @@ class memfd final : public provider {
       ::close(file);
       return {failure_kind::out_of_shared_memory, "a memfd of " + bytes_text(bytes) + " failed: " + why};
     }
-    out = {static_cast<std::int32_t>(::getpid()), file, linux_api::start_time(::getpid()), made.st_dev, made.st_ino, bytes};
+    // without its start time: it waits for those who open this, so it is the process that `pid` names
+    out = {static_cast<std::int32_t>(::getpid()), file, 0, made.st_dev, made.st_ino, bytes};
     return {};
   }
 
@@ -121,7 +118,11 @@ descriptor describe(const segment& memory)
 
 std::shared_ptr<segment> attach(const descriptor& from)
 {
-  const int file = open_described(from);
+  int file = -1;
+  errno = ESRCH;
+  if (linux_api::start_time(from.pid) == from.start_time) {
+    file = open_described(from);
+  }
   if (file < 0) {
     throw error("the array's memory can't be attached through process " + std::to_string(from.pid) +
                 " that pickled it: " + (errno == ESRCH ? "that process has ended" : reason()) +

@@ -12,7 +12,7 @@ from mpi4py import MPI
 
 comm = MPI.COMM_WORLD
 a = ns.zeros(5)
-print(f"rank {comm.rank} begins", flush=True)
+print(f"rank {{comm.rank}} begins", flush=True)
 if comm.rank == comm.size - 1:
     time.sleep(60)  # the others wait for this one
 {call}
