@@ -325,7 +325,6 @@ std::shared_ptr<segment> node::create(const call& what, std::size_t bytes, bool 
     throw;
   }
   parts.holders = &page.holders(holder);
-  linux_api::advise(parts.mapped.address, parts.mapped.bytes);
   static const std::uint64_t files = linux_api::raise_open_files();
   if (parts.mapped.file >= 0 && static_cast<std::uint64_t>(parts.mapped.file) > files / 2) {
     ::close(std::exchange(parts.mapped.file, -1));  // works on without; it can't be pickled to other processes
@@ -366,7 +365,11 @@ failure node::make_memory(const call& what, bool reserve, segment_parts& parts)
     }
   }
   trouble = source.map(where_->node, leads, offered, parts.bytes, parts.mapped);
-  return trouble ? trouble : take_pages(*where_, parts.mapped, reserve);
+  if (trouble) {
+    return trouble;
+  }
+  linux_api::advise(parts.mapped.address, parts.mapped.bytes);  // before pages are taken, or they are small ones
+  return take_pages(*where_, parts.mapped, reserve);
 }
 
 void node::exchange(const call& what, std::string& bytes, int root)
