@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "failure.hpp"
 #include "provider.hpp"
@@ -100,5 +101,11 @@ struct control_page {
     return lines_at() + (static_cast<std::size_t>(ranks) * sizeof(rank_line) + 63) / 64 * 64;
   }
 };
+
+struct topology_state;
+
+/// Collective over the communicator, in MPI's own way. The page of this rank's node, every record written; sets
+/// `window_directory` to where this MPI keeps its windows, empty if none are to be had. Throws on every rank or on none.
+std::shared_ptr<control_page> make_page(topology_state& where, std::string& window_directory);
 
 }  // namespace nodeshare

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cstdlib>
 #include <mutex>
-#include <random>
 #include <set>
 
 #include "farewell.hpp"
@@ -33,29 +32,6 @@ constexpr std::size_t worth_asking_memory = std::size_t{1} << 20;
 
 failure out_of_memory(std::string text) { return {failure_kind::out_of_shared_memory, std::move(text)}; }
 
-/// While there is no page to meet through: the first trouble of any rank of the communicator, by plain MPI.
-void agree_by_mpi(const topology_state& where, const failure& mine)
-{
-  struct {
-    int bad, rank;
-  } worst{mine ? 1 : 0, where.rank}, found{};
-  check_mpi(MPI_Allreduce(&worst, &found, 1, MPI_2INT, MPI_MAXLOC, where.all), "MPI_Allreduce");
-  if (found.bad == 0) {
-    return;
-  }
-  struct {
-    failure_kind kind;
-    char text[1024];
-  } told{};
-  if (where.rank == found.rank) {
-    told.kind = mine.kind;
-    std::snprintf(told.text, sizeof told.text, "rank %d on %s: %s", where.rank, where.host.c_str(), mine.text.c_str());
-  }
-  check_mpi(MPI_Bcast(&told, sizeof told, MPI_BYTE, found.rank, where.all), "MPI_Bcast");
-  raise(told.kind == failure_kind::out_of_shared_memory ? told.kind : failure_kind::other,
-        "the control page of a node could not be made: " + std::string(told.text));
-}
-
 /// Of the ranks that share memory with us, whether each can have a core of its own.
 bool core_each(const topology_state& where, const control_page& page)
 {
@@ -65,73 +41,6 @@ bool core_each(const topology_state& where, const control_page& page)
     CPU_OR(&all, &all, &page.record(rank).processors);
   }
   return CPU_COUNT(&all) >= where.ranks_on_host;
-}
-
-/// The folder of the file behind a window, empty if that is none.
-std::string folder_of_window(const std::byte* address)
-{
-  const std::string file = linux_api::file_of(address);
-  const auto slash = file.rfind('/');
-  return file.empty() || file[0] != '/' || slash == 0 ? "" : file.substr(0, slash);
-}
-
-std::shared_ptr<control_page> make_page(topology_state& where, std::string& window_directory)
-{
-  const int ranks = where.node_size();
-  const bool leads = where.node_rank == 0;
-  const std::size_t bytes = control_page::bytes(ranks);
-  memory_kind kind = ranks == 1 || where.chosen.memory == memory_setting::memfd ? memory_kind::memfd : memory_kind::window;
-  failure trouble;
-  if (kind == memory_kind::window) {
-    trouble = window_provider.look(bytes, "/dev/shm");  // where most MPIs keep them; this window tells us for sure
-    int possible = trouble ? 0 : 1;
-    check_mpi(MPI_Allreduce(MPI_IN_PLACE, &possible, 1, MPI_INT, MPI_MIN, where.node), "MPI_Allreduce");
-    if (possible == 0 && where.chosen.memory == memory_setting::automatic) {
-      trouble = {};
-      kind = memory_kind::memfd;
-    }
-  }
-  agree_by_mpi(where, trouble);
-
-  const provider& source = provider_of(kind);
-  descriptor offered;
-  if (leads) {
-    trouble = source.offer(bytes, offered);
-  }
-  agree_by_mpi(where, trouble);
-  check_mpi(MPI_Bcast(&offered, sizeof offered, MPI_BYTE, 0, where.node), "MPI_Bcast");
-
-  mapping memory;
-  trouble = source.map(where.node, leads, offered, bytes, memory);
-  auto page = std::make_shared<control_page>(memory, ranks);
-  if (!trouble && leads) {
-    trouble = linux_api::populate(memory.address, control_page::holders_at(ranks));
-    if (!trouble) {
-      page->header().token = std::random_device{}() | (std::uint64_t{std::random_device{}()} << 32) | 1;
-    }
-  }
-  agree_by_mpi(where, trouble);
-  if (memory.file >= 0) {
-    ::close(memory.file);
-    page->mapped.file = -1;
-  }
-  linux_api::advise(memory.address, memory.bytes);
-  if (kind == memory_kind::window) {
-    window_directory = folder_of_window(memory.address);
-  }
-
-  // a token that node rank 0 wrote and all read proves that memory is shared
-  std::uint64_t token = page->header().token;
-  check_mpi(MPI_Bcast(&token, 1, MPI_UINT64_T, 0, where.node), "MPI_Bcast");
-  rank_record& mine = page->record(where.node_rank);
-  mine.pid = ::getpid();
-  mine.start_time = linux_api::start_time(mine.pid);
-  mine.processors = linux_api::processors();
-  if (token != page->header().token) {
-    trouble = {failure_kind::other, "it does not see what node rank 0 writes, although MPI says that they share memory"};
-  }
-  agree_by_mpi(where, trouble);  // and every record is written now
-  return page;
 }
 
 }  // namespace
