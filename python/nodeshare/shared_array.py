@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from . import _core
 from .collective import collective
 from .error import Error, InvalidArgument
 from .layout import Layout, describe_dtype
+from .numpy_words import NumpyWords
 from .rows import describe_numbers, owner_runs, runs_of_index, whole_run
 from .topology import Topology
 from .work import Work
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["SharedArray", "handle", "is_shared"]
 
 
-class SharedArray(_core.BufferOfArray, NDArrayOperatorsMixin):
+class SharedArray(NumpyWords):
     """A handle of one array per node; `array` is the ordinary ndarray, zero-copy.
 
     Made by `nodeshare.zeros` and the other creators. It has NumPy's words for what it is (shape, dtype, indexing,
@@ -133,64 +132,6 @@ class SharedArray(_core.BufferOfArray, NDArrayOperatorsMixin):
             _require_same(self.local, value, "local")
         else:
             raise AttributeError(f"a SharedArray's {name!r} can't be set")
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.array[index]
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        self.array[index] = value
-
-    def __len__(self) -> int:
-        return len(self.array)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.array)
-
-    def __contains__(self, value: Any) -> bool:
-        return value in self.array
-
-    def __bool__(self) -> bool:
-        return bool(self.array)
-
-    def __int__(self) -> int:
-        return int(self.array)
-
-    def __float__(self) -> float:
-        return float(self.array)
-
-    def __complex__(self) -> complex:
-        return complex(self.array)
-
-    def __index__(self) -> int:
-        return self.array.__index__()
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        if copy:
-            return np.array(self.array, dtype=dtype)
-        if dtype is None or np.dtype(dtype) == self.dtype:
-            return self.array
-        if copy is False:
-            raise ValueError(f"{self!r} can't be seen as {dtype} without a copy")
-        return self.array.astype(dtype)
-
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        def plain(x: Any) -> Any:
-            return x.array if isinstance(x, SharedArray) else x
-
-        out = kwargs.get("out", ())
-        kwargs = {key: plain(value) for key, value in kwargs.items()}
-        if out:
-            kwargs["out"] = tuple(plain(x) for x in out)
-        result = getattr(ufunc, method)(*map(plain, inputs), **kwargs)
-        if len(out) == 1 and isinstance(out[0], SharedArray):
-            return out[0]
-        return result
-
-    def __dlpack__(self, **kwargs: Any) -> Any:
-        return self.array.__dlpack__(**kwargs)
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return self.array.__dlpack_device__()
 
     def copy(self, order: Any = "C") -> np.ndarray:
         """Local. A private copy, as an ndarray."""
@@ -379,21 +320,6 @@ class SharedArray(_core.BufferOfArray, NDArrayOperatorsMixin):
         if self._segment is not None:
             object.__setattr__(self, "_segment", None)
             object.__delattr__(self, "array")
-
-
-def _refuse(name: str) -> Any:
-    def operator(self: SharedArray, other: Any) -> Any:
-        raise TypeError(
-            "in place on the whole handle, every rank of the node would do it again: write `a.local …=` for this "
-            "rank's rows, or `a.array …=` on one rank"
-        )
-
-    operator.__name__ = name
-    return operator
-
-
-for _name in "add sub mul matmul truediv floordiv mod pow lshift rshift and xor or".split():
-    setattr(SharedArray, f"__i{_name}__", _refuse(f"__i{_name}__"))
 
 
 def _require_same(mine: np.ndarray, value: Any, name: str) -> None:
