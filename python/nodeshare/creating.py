@@ -216,22 +216,24 @@ def array(obj: Any, dtype: Any = None, *, root: int = 0, writable: bool = False,
         return made
 
 
+_PLAIN = (np.ndarray, np.memmap, np.recarray)
+
+
 def plain_array(obj: Any, dtype: Any = None) -> np.ndarray:
     """Local. `obj` as an ndarray, unless that would rob it of its meaning."""
     if isinstance(obj, SharedArray):
         return obj.array
     name = f"{type(obj).__module__}.{type(obj).__qualname__}"
     if isinstance(obj, np.ndarray):
-        if type(obj) not in (np.ndarray, np.memmap, np.recarray):
-            raise InvalidArgument(
-                f"a {name} is more than its numbers: pass np.asarray(obj) if they are all that is meant"
-            )
+        if type(obj) not in _PLAIN:
+            raise _more_than_numbers(obj)
         value = obj.view(np.ndarray) if type(obj) is np.memmap else np.asarray(obj)
     elif obj is None:
         raise InvalidArgument("obj is None on the root: the root passes the array, the others None")
     elif hasattr(obj, "__array__") and not isinstance(obj, np.generic) or not _is_array_like(obj):
-        raise InvalidArgument(f"a {name} is more than its numbers: pass np.asarray(obj) if they are all that is meant")
+        raise _more_than_numbers(obj)
     else:
+        _refuse_rich_items(obj)
         try:
             value = np.asarray(obj) if dtype is None else np.asarray(obj, dtype)
         except (TypeError, ValueError) as error:
@@ -242,6 +244,21 @@ def plain_array(obj: Any, dtype: Any = None) -> np.ndarray:
             "give a dtype of plain bytes, for strings 'U10' or 'S10'"
         )
     return value
+
+
+def _more_than_numbers(obj: Any) -> InvalidArgument:
+    name = f"{type(obj).__module__}.{type(obj).__qualname__}"
+    return InvalidArgument(f"a {name} is more than its numbers: pass np.asarray(obj) if they are all that is meant")
+
+
+def _refuse_rich_items(obj: Any) -> None:
+    """Local. What is refused by itself (a masked array) is refused in a list too."""
+    if isinstance(obj, (list, tuple)):
+        for item in obj:
+            if isinstance(item, (list, tuple)):
+                _refuse_rich_items(item)
+            elif isinstance(item, np.ndarray) and type(item) not in _PLAIN:
+                raise _more_than_numbers(item)
 
 
 def _is_array_like(obj: Any) -> bool:

@@ -49,6 +49,9 @@ class NumpyWords(_core.BufferOfArray, NDArrayOperatorsMixin):
     def __index__(self) -> int:
         return self.array.__index__()
 
+    def __format__(self, spec: str) -> str:
+        return format(self.array, spec) if spec else str(self)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy:
             return np.array(self.array, dtype=dtype)

@@ -54,6 +54,11 @@ class Topology:
         self.lane: int | None = core.lane if core.lane >= 0 else None
         self.lanes: int = core.lanes
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if hasattr(self, name):
+            raise AttributeError(f"{name} of a Topology can't be set: it says how the ranks were placed")
+        object.__setattr__(self, name, value)
+
     @property
     def comm(self) -> MPI.Comm:
         """Local. The user's communicator (mpi4py)."""
@@ -147,8 +152,8 @@ def local_range(n: int, comm: CommLike = None) -> tuple[int, int]:
     >>> ns.local_range(10)  # on one rank
     (0, 10)
     """
-    if not 0 <= operator.index(n) < 2**63:
-        raise InvalidArgument(f"n is {n}: a number of rows is not negative, and below 2**63")
+    if not hasattr(n, "__index__") or not 0 <= operator.index(n) < 2**63:
+        raise InvalidArgument(f"n is {n!r}: a number of rows is an int, not negative, and below 2**63")
     return topology(comm)._core.local_range(n)
 
 

@@ -139,6 +139,8 @@ def refused():
     yield "objects", np.array([object()]), ns.InvalidArgument, "objects"
     yield "nested objects", np.zeros(2, [("a", [("b", "O")])]), ns.InvalidArgument, "objects"
     yield "masked", np.ma.masked_array([1, 2], [True, False]), ns.InvalidArgument, "MaskedArray"
+    yield "list of masked", [np.ma.masked_array([1, 2], [True, False])], ns.InvalidArgument, "MaskedArray"
+    yield "nested masked", [[1.0, np.ma.masked]], ns.InvalidArgument, "Masked"
     yield "frame", _Frame(), ns.InvalidArgument, "_Frame"
     yield "unit", np.zeros(3).view(_Unit), ns.InvalidArgument, "_Unit"
     yield "matrix", np.zeros((1, 2)).view(np.matrix), ns.InvalidArgument, "matrix"

@@ -66,6 +66,7 @@ def test_0_d_arrays_convert_to_python_s_numbers():
     a, i = own(2.5), own(3)
     assert (float(a), int(a), complex(a), bool(a)) == (2.5, 2, 2.5 + 0j, True)
     assert [10, 20, 30, 40][i] == 40 and range(int(i)) == range(3)
+    assert f"{a:.2f} {i:>3} {a}" == f"2.50   3 {a!r}"
     assert isinstance(outcome(lambda: float(own([1.0, 2.0]))), TypeError)
     assert isinstance(outcome(lambda: bool(own([1.0, 2.0]))), ValueError)
     assert isinstance(outcome(lambda: [1, 2][own([0, 1])]), TypeError)

@@ -48,6 +48,14 @@ def test_nodes_partition_the_ranks_and_are_numbered_by_their_lowest():
     assert t.is_leader == (t.rank == nodes[t.node][0])
 
 
+@pytest.mark.parametrize("name", ["rank", "node", "lane", "host", "comm", "other"])
+def test_a_topology_cannot_be_changed(name):
+    before = repr(ns.topology())
+    raised = outcome(lambda: setattr(ns.topology(), name, 1))
+    assert isinstance(raised, AttributeError) and name in str(raised)
+    assert repr(ns.topology()) == before
+
+
 def test_all_ranks_see_the_same_nodes():
     t = ns.topology()
     seen = world.allgather(([t.ranks_on(node) for node in range(t.nodes)], t.nodes, t.lanes))
@@ -148,7 +156,7 @@ def test_a_local_range_counts_in_its_communicator():
     assert ns.local_range(7, ns.topology()) == ns.local_range(7)
 
 
-@pytest.mark.parametrize("n", [-1, -(2**40), 2**64, 2**70])
+@pytest.mark.parametrize("n", [-1, -(2**40), 2**64, 2**70, 2.5, "7"])
 def test_a_local_range_of_an_impossible_number_is_refused(n):
     told(outcome(lambda: ns.local_range(n)), ns.InvalidArgument, n)
 
