@@ -16,14 +16,31 @@
 
 namespace nodeshare {
 
+/// Whether meeting `a` lies before meeting `b`; the counters may wrap.
+constexpr bool before(std::uint32_t a, std::uint32_t b) noexcept { return static_cast<std::int32_t>(a - b) < 0; }
+
 /// One cache line per rank, written by its rank, read by all. Meeting `n` uses the fields of parity `n % 2`: nobody can
 /// be two meetings ahead of a rank that still reads.
 struct alignas(64) rank_line {
-  std::atomic<std::uint32_t> arrived;     ///< number of the latest meeting it came to; a futex word
-  std::atomic<std::uint32_t> sleepers;    ///< how many sleep on `arrived`
-  std::atomic<std::uint64_t> digest[2];
+  /// What it came with to its latest meeting of each parity (hash of the call, 32 bits), and that meeting's number below:
+  /// one word, so that a peer that polls fetches the line once. Futex words.
+  std::atomic<std::uint64_t> arrival[2];
+  std::atomic<std::uint32_t> sleepers;    ///< how many sleep on an arrival
   std::atomic<std::uint64_t> withdrawn;   ///< meeting * 4 + withdrawal: left although not all had come
   std::atomic<std::uint32_t> ended;
+
+  static constexpr std::uint64_t arrival_of(std::uint32_t number, std::uint64_t digest) noexcept
+  {
+    return (digest ^ digest >> 32) << 32 | number;
+  }
+  static constexpr bool is_at(std::uint64_t arrival, std::uint32_t number) noexcept
+  {
+    return !before(static_cast<std::uint32_t>(arrival), number);
+  }
+  bool came_to(std::uint32_t number) const noexcept
+  {
+    return is_at(arrival[number % 2].load(std::memory_order_acquire), number);
+  }
 };
 
 enum withdrawal : std::uint64_t { undecided = 1, broken = 2, completed = 3 };

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <linux/magic.h>
+#include <linux/membarrier.h>
 #include <pthread.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -58,6 +60,12 @@ bool populate_by_reading_zeros(std::byte* address, std::size_t bytes)
 }
 
 std::atomic<bool> in_forked_child{false};
+
+/// A futex is 32 bits.
+std::uint32_t* lower_half(std::atomic<std::uint64_t>& word)
+{
+  return reinterpret_cast<std::uint32_t*>(&word) + (std::endian::native == std::endian::big ? 1 : 0);
+}
 
 std::uint64_t mix(std::uint64_t hash, std::uint64_t value)
 {
@@ -260,15 +268,23 @@ cpu_set_t processors() noexcept
   return set;
 }
 
-void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t seen, std::uint32_t microseconds) noexcept
+void futex_wait(std::atomic<std::uint64_t>& word, std::uint64_t seen, std::uint32_t microseconds) noexcept
 {
   const timespec limit{microseconds / 1000000, static_cast<long>(microseconds % 1000000) * 1000};
-  ::syscall(SYS_futex, &word, FUTEX_WAIT, seen, &limit, nullptr, 0);
+  ::syscall(SYS_futex, lower_half(word), FUTEX_WAIT, static_cast<std::uint32_t>(seen), &limit, nullptr, 0);
 }
 
-void futex_wake(std::atomic<std::uint32_t>& word) noexcept
+void futex_wake(std::atomic<std::uint64_t>& word) noexcept
 {
-  ::syscall(SYS_futex, &word, FUTEX_WAKE, 0x7fffffff, nullptr, nullptr, 0);
+  ::syscall(SYS_futex, lower_half(word), FUTEX_WAKE, 0x7fffffff, nullptr, nullptr, 0);
+}
+
+void fence_all_processors() noexcept
+{
+  if (::syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) != 0) {
+    // refused (a sandbox, nohz_full): a store leaves its processor within microseconds by itself
+    ::usleep(1000);
+  }
 }
 
 bool forked() noexcept

@@ -85,10 +85,13 @@ std::string host_name();
 /// The processors this process may run on.
 cpu_set_t processors() noexcept;
 
-/// Sleeps until `word` differs from `seen`, somebody wakes it, or the time is over (futex(2), not private: the
-/// word lies in memory that processes share, where std::atomic::wait never wakes).
-void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t seen, std::uint32_t microseconds) noexcept;
-void futex_wake(std::atomic<std::uint32_t>& word) noexcept;
+/// Sleeps until the lower half of `word` differs from that of `seen`, somebody wakes it, or the time is over (futex(2),
+/// not private: the word lies in memory that processes share, where std::atomic::wait never wakes).
+void futex_wait(std::atomic<std::uint64_t>& word, std::uint64_t seen, std::uint32_t microseconds) noexcept;
+void futex_wake(std::atomic<std::uint64_t>& word) noexcept;
+
+/// A full fence on every processor of the machine (membarrier(2)), in place of those that others did without.
+void fence_all_processors() noexcept;
 
 /// True in a child that was forked after the library was first used: it may look at memory, but not take part.
 bool forked() noexcept;

@@ -19,9 +19,6 @@ constexpr int tag_gave_up = 2;  // a rank left in the middle of an exchange; wha
 constexpr double grace_seconds = 2;  // for the last messages of a rank that ended
 constexpr std::size_t ended_bytes = 512;  // small enough that every MPI sends it eagerly
 
-/// Whether meeting `a` lies before meeting `b`; the counters may wrap.
-bool before(std::uint32_t a, std::uint32_t b) { return static_cast<std::int32_t>(a - b) < 0; }
-
 constexpr std::uint64_t fnv(std::string_view text, std::uint64_t hash = 0xcbf29ce484222325u) noexcept
 {
   for (const char c : text) {
@@ -88,10 +85,13 @@ gathering meeting_place::gather(const call& what, std::uint64_t digest)
   seen.number = ++meetings_;
   const std::uint32_t number = seen.number;
   rank_line& mine = page_->line(where_.node_rank);
-  mine.digest[number % 2].store(digest, std::memory_order_relaxed);
-  mine.arrived.store(number, std::memory_order_seq_cst);  // before `sleepers` is read, or a sleeper is missed
-  if (mine.sleepers.load(std::memory_order_seq_cst) != 0) {
-    linux_api::futex_wake(mine.arrived);
+  const std::uint64_t arrival = rank_line::arrival_of(number, digest);
+  // No full fence, which would take as long as the rest: a sleeper that is missed sleeps a millisecond at most, and a
+  // rank that leaves early fences for all (`withdraw`).
+  mine.arrival[number % 2].store(arrival, std::memory_order_release);
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  if (mine.sleepers.load(std::memory_order_relaxed) != 0) {
+    linux_api::futex_wake(mine.arrival[number % 2]);
   }
 
   waiter pace(spin_, where_.all);
@@ -99,14 +99,14 @@ gathering meeting_place::gather(const call& what, std::uint64_t digest)
   for (int step = 1; step < ranks; ++step) {
     const int peer = (where_.node_rank + step) % ranks;
     rank_line& line = page_->line(peer);
-    std::uint32_t arrived = line.arrived.load(std::memory_order_acquire);
-    while (before(arrived, number)) {
-      if (line.ended.load(std::memory_order_acquire) != 0 &&
-          before(line.arrived.load(std::memory_order_acquire), number)) {
+    std::atomic<std::uint64_t>& word = line.arrival[number % 2];
+    std::uint64_t its = word.load(std::memory_order_acquire);
+    while (!rank_line::is_at(its, number)) {
+      if (line.ended.load(std::memory_order_acquire) != 0 && !line.came_to(number)) {
         seen.missing = seen.missing < 0 ? peer : std::min(seen.missing, peer);
         break;
       }
-      if (pace.pause(&line.arrived, &line.sleepers, arrived)) {
+      if (pace.pause(&word, &line.sleepers, its)) {
         if (!look_around(what, number, peer, pace.waited(), notes)) {
           if (withdraw(number)) {
             seen.left_early = where_.node_rank;
@@ -118,9 +118,9 @@ gathering meeting_place::gather(const call& what, std::uint64_t digest)
           return seen;
         }
       }
-      arrived = line.arrived.load(std::memory_order_acquire);
+      its = word.load(std::memory_order_acquire);
     }
-    seen.same = seen.same && (seen.missing == peer || line.digest[number % 2].load(std::memory_order_relaxed) == digest);
+    seen.same = seen.same && (its == arrival || seen.missing == peer);
   }
   seen.left_early = who_left(number);
   if (notes.told) {
@@ -131,7 +131,8 @@ gathering meeting_place::gather(const call& what, std::uint64_t digest)
 
 /// A rank that leaves a meeting early must know whether it was complete, and so must the others. It announces that it
 /// leaves, looks who has come, and publishes what it saw: had all come, the meeting counts. Whoever came later than
-/// that look finds the announcement (both sides are sequentially consistent), and waits for what it says.
+/// that look finds the announcement, and waits for what it says; the barrier on all processors stands for the fence that
+/// those who come do without.
 bool meeting_place::withdraw(std::uint32_t number)
 {
   rank_line& mine = page_->line(where_.node_rank);
@@ -139,9 +140,10 @@ bool meeting_place::withdraw(std::uint32_t number)
   copy_text(page_->record(where_.node_rank).text, sizeof rank_record::text, "was interrupted by a signal");
   mine.withdrawn.store(base + withdrawal::undecided, std::memory_order_seq_cst);
   page_->header().withdrawals.fetch_add(1, std::memory_order_seq_cst);
+  linux_api::fence_all_processors();
   bool all_came = true;
   for (int rank = 0; rank < page_->ranks; ++rank) {
-    all_came = all_came && !before(page_->line(rank).arrived.load(std::memory_order_seq_cst), number);
+    all_came = all_came && page_->line(rank).came_to(number);
   }
   mine.withdrawn.store(base + (all_came ? withdrawal::completed : withdrawal::broken), std::memory_order_seq_cst);
   return !all_came;
@@ -205,7 +207,7 @@ void meeting_place::report_patience(std::uint32_t number) const
   std::string missing;
   for (int rank = 0; rank < page_->ranks; ++rank) {
     const rank_record& record = page_->record(rank);
-    if (!before(page_->line(rank).arrived.load(), number)) {
+    if (page_->line(rank).came_to(number)) {
       if (rank < where_.node_rank) {
         return;  // that one reports
       }
@@ -281,7 +283,9 @@ void meeting_place::end(std::string_view how) noexcept
   }
   copy_text(page_->record(where_.node_rank).ended_how, sizeof rank_record::ended_how, how);
   mine.ended.store(1, std::memory_order_seq_cst);
-  linux_api::futex_wake(mine.arrived);
+  for (auto& word : mine.arrival) {
+    linux_api::futex_wake(word);
+  }
   if (where_.lane != MPI_COMM_NULL && may_call_mpi()) {
     tell_other_nodes(name_of(where_.node_rank) + " has ended (" + std::string(how) + ")", tag_ended);
   }

@@ -5,10 +5,10 @@
 
 #include <mpi.h>
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <string_view>
 
@@ -108,7 +108,7 @@ class meeting_place {
   bool interrupt_due_ = false;     // a signal came in a meeting that was complete: the next step fails
   bool lanes_broken_ = false;      // a request between nodes was left pending
   std::string ended_elsewhere_;    // why: a rank that ended, most often on another node
-  std::mutex one_at_a_time_;
+  std::atomic_flag busy_;          // a thread of this rank is in a call
 };
 
 /// "name(arguments) at file:line"

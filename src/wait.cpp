@@ -71,7 +71,7 @@ void require_meetings()
   }
 }
 
-bool waiter::pause(std::atomic<std::uint32_t>* word, std::atomic<std::uint32_t>* sleepers, std::uint32_t seen)
+bool waiter::pause(std::atomic<std::uint64_t>* word, std::atomic<std::uint32_t>* sleepers, std::uint64_t seen)
 {
   if (spins_left_ > 0) {
     if (--spins_left_ < 40) {
@@ -103,7 +103,7 @@ bool waiter::pause(std::atomic<std::uint32_t>* word, std::atomic<std::uint32_t>*
     }
     sleepers->fetch_sub(1, std::memory_order_relaxed);
   } else {
-    std::atomic<std::uint32_t> nobody{0};
+    std::atomic<std::uint64_t> nobody{0};
     linux_api::futex_wait(nobody, 0, request_nap_microseconds);
   }
   if (now - last_look_ < look_every) {

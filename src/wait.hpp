@@ -38,8 +38,8 @@ class waiter {
 
   /// Returns true when 50 ms have passed since it last did: time to look whether peers still live, and for signals.
   /// `word`: what the other side changes (and then wakes, if `sleepers` is not zero); `seen`: its last known value.
-  bool pause(std::atomic<std::uint32_t>* word = nullptr, std::atomic<std::uint32_t>* sleepers = nullptr,
-             std::uint32_t seen = 0);
+  bool pause(std::atomic<std::uint64_t>* word = nullptr, std::atomic<std::uint32_t>* sleepers = nullptr,
+             std::uint64_t seen = 0);
 
   /// Seconds since the first pause that was not a spin.
   [[nodiscard]] double waited() const noexcept;

@@ -13,6 +13,9 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background: programs would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 SECONDS_TO_END = 5.0  # what a launcher gets to end its ranks, before they are killed
 
 

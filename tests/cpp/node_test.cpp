@@ -170,10 +170,11 @@ BOOST_AUTO_TEST_CASE(a_second_thread_in_a_collective_on_one_communicator_is_refu
   const own_comm comm;
   const auto home = nodeshare::node::of(topology(comm));
   if (world().rank() == 0) {
-    const auto& arrived = home->meetings().page().line(0).arrived;
-    const std::uint32_t before = arrived.load();
+    const auto& line = home->meetings().page().line(0);
+    const auto arrived = [&line] { return std::pair(line.arrival[0].load(), line.arrival[1].load()); };
+    const auto before = arrived();
     std::thread waiting([&] { home->agree(call("together", "")); });
-    while (arrived.load() == before) {
+    while (arrived() == before) {
       std::this_thread::yield();
     }
     contains(thrown<nodeshare::error>([&] { home->agree(call("together", "")); }), "another thread");
