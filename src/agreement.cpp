@@ -97,14 +97,18 @@ void meeting_place::agree(const call& what, const failure& its_failure, scope re
     require_communicator();
     ++agreements_;
   }
+  const bool troubled = its_failure || interrupt_due_ || (across(reach) && lanes_broken_);
+  gathering seen = gather(what, troubled ? failed_digest : what.digest);
+  if (!troubled && seen.same && seen.missing < 0 && seen.left_early < 0 && !interrupt_due_ && !across(reach)) {
+    return;  // nearly always
+  }
   failure mine = its_failure;
   if (across(reach) && lanes_broken_ && !mine) {
     mine = {failure_kind::other, ended_elsewhere_};
   }
-  if (interrupt_due_ && !mine) {
+  if (troubled && !mine) {
     mine = {failure_kind::other, "interrupted by a signal"};
   }
-  gathering seen = gather(what, mine ? failed_digest : what.digest);
   require_all_stayed(what, seen, reach);
   const bool good_here = seen.same && seen.missing < 0 && !mine;
   if (!good_here) {

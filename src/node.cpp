@@ -28,6 +28,7 @@ registry& nodes()
   return *one;
 }
 
+const failure no_failure;
 constexpr std::size_t worth_asking_memory = std::size_t{1} << 20;
 
 failure out_of_memory(std::string text) { return {failure_kind::out_of_shared_memory, std::move(text)}; }
@@ -92,8 +93,8 @@ std::uint64_t node::token() const noexcept { return meetings_->page().header().t
 
 std::uint64_t node::agreements() const noexcept { return meetings_->agreements(); }
 
-void node::meet(const call& what) { meetings_->agree(what, {}, scope::node, false); }
-void node::agree(const call& what, bool more) { meetings_->agree(what, {}, scope::communicator, more); }
+void node::meet(const call& what) { meetings_->agree(what, no_failure, scope::node, false); }
+void node::agree(const call& what, bool more) { meetings_->agree(what, no_failure, scope::communicator, more); }
 
 void node::fail(const call& what, std::string_view text, bool over_node)
 {
