@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <mutex>
 #include <set>
+#include <vector>
 
 #include "failure.hpp"
 #include "farewell.hpp"
@@ -58,12 +59,15 @@ int mpi_finalizes(MPI_Comm, int, void*, void*)
   if (at_finalize != nullptr) {
     at_finalize();
   }
-  std::set<topology_state*> live;
+  std::vector<std::shared_ptr<topology_state>> live;  // freeing one's communicators may end another: that of our duplicate
   {
     const std::lock_guard lock(topologies().mutex);
-    live = topologies().live;
+    for (topology_state* state : topologies().live) {
+      live.push_back(state->weak_from_this().lock());
+    }
   }
-  for (topology_state* state : live) {
+  std::erase(live, nullptr);
+  for (const auto& state : live) {
     state->user = MPI_COMM_NULL;
     state->release_communicators();
   }

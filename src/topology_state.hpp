@@ -22,7 +22,7 @@ struct settings {
   int cyclic = 0;                     ///< ranks dealt round the pretend nodes instead of in blocks
 };
 
-struct topology_state {
+struct topology_state : std::enable_shared_from_this<topology_state> {
   ~topology_state();
   topology_state() = default;
   topology_state(const topology_state&) = delete;

@@ -19,9 +19,9 @@ else:
     try:
         {call}
     except ns.Error as error:
-        print(f"rank {{rank}}: {{type(error).__name__}}: {{error}}", flush=True)
+        print(f"rank {{rank}}: {{type(error).__name__}}: {{error}}\n", end="", flush=True)
     else:
-        print(f"rank {{rank}} was told nothing", flush=True)
+        print(f"rank {{rank}} was told nothing\n", end="", flush=True)
 """
 
 PLACES = [(2, None), (3, None), (3, "2"), (5, "3,1")]
