@@ -47,6 +47,12 @@ verdict make_verdict(failure_kind kind, const std::string& text)
   return out;
 }
 
+/// A lack of memory is what all ranks raise, whatever else went wrong: they may then ask for it once more, together.
+bool precedes(failure_kind one, failure_kind other)
+{
+  return one == failure_kind::out_of_shared_memory && other != failure_kind::out_of_shared_memory;
+}
+
 /// What the reports of all nodes add up to; `none` if every rank failed by itself.
 verdict decide(const std::vector<node_report>& reports)
 {
@@ -57,7 +63,7 @@ verdict decide(const std::vector<node_report>& reports)
   for (const node_report& one : reports) {
     failed += one.failed;
     present += one.present;
-    if (first_failed == nullptr && one.failed > 0) {
+    if (one.failed > 0 && (first_failed == nullptr || precedes(one.kind, first_failed->kind))) {
       first_failed = &one;
     }
     calls += (calls.empty() ? "" : "; ") + std::string(one.calls);
@@ -85,7 +91,7 @@ verdict decide(const std::vector<node_report>& reports)
 
 }  // namespace
 
-void meeting_place::agree(const call& what, const failure& its_failure, scope reach, bool more)
+void meeting_place::agree(const call& what, const failure& its_failure, scope reach, bool more, const decision& decide)
 {
   const alone here(busy_);
   if (!here) {
@@ -97,16 +103,18 @@ void meeting_place::agree(const call& what, const failure& its_failure, scope re
     require_communicator();
     ++agreements_;
   }
-  const bool troubled = its_failure || interrupt_due_ || (across(reach) && lanes_broken_);
+  const bool asks = across(reach) || decide;
+  const bool troubled = (its_failure && !decide) || interrupt_due_ || (across(reach) && lanes_broken_);
   gathering seen = gather(what, troubled ? failed_digest : what.digest);
-  if (!troubled && seen.same && seen.missing < 0 && seen.left_early < 0 && !interrupt_due_ && !across(reach)) {
+  if (!troubled && seen.same && seen.missing < 0 && seen.left_early < 0 && !interrupt_due_ && !asks) {
     return;  // nearly always
   }
-  failure mine = its_failure;
-  if (across(reach) && lanes_broken_ && !mine) {
+  failure mine;
+  if (its_failure && !decide) {
+    mine = its_failure;
+  } else if (across(reach) && lanes_broken_) {
     mine = {failure_kind::other, ended_elsewhere_};
-  }
-  if (troubled && !mine) {
+  } else if (troubled) {
     mine = {failure_kind::other, "interrupted by a signal"};
   }
   require_all_stayed(what, seen, reach);
@@ -115,10 +123,20 @@ void meeting_place::agree(const call& what, const failure& its_failure, scope re
     reach = tell(what, mine, reach, seen);
   }
   bool good = good_here;
-  if (across(reach) && seen.missing != 0) {
-    good = hear_from_leader(what, [&] {
-             return make_verdict(leaders_agree(what, good_here) ? failure_kind::none : failure_kind::mismatch, "");
-           }).kind == failure_kind::none;
+  if ((across(reach) || (decide && good_here)) && seen.missing != 0) {
+    failure undecided;
+    const verdict heard = hear_from_leader(what, [&] {
+      undecided = decide && good_here ? decide() : failure{};
+      const bool good_node = good_here && !undecided;
+      const bool all = across(reach) ? leaders_agree(what, good_node) : good_node;
+      verdict out = make_verdict(all ? failure_kind::none : failure_kind::mismatch, "");
+      out.refused_here = static_cast<bool>(undecided);
+      return out;
+    });
+    good = heard.kind == failure_kind::none;
+    if (heard.refused_here) {
+      mine = its_failure ? its_failure : undecided;
+    }
   }
   if (!good) {
     if (good_here) {
@@ -223,7 +241,7 @@ void meeting_place::explain(const call& what, const failure& mine, const gatheri
   const verdict outcome = across(reach) && seen.missing != 0
                               ? hear_from_leader(what, [&] { return leaders_explain(what, ours); })
                               : decide({ours});
-  if (mine && outcome.kind != failure_kind::out_of_shared_memory) {
+  if (mine && mine.kind != failure_kind::out_of_shared_memory && outcome.kind != failure_kind::out_of_shared_memory) {
     if (interrupt_due_) {
       interrupt_due_ = false;
       throw interrupted("interrupted in " + text_of(what));
@@ -255,7 +273,7 @@ node_report meeting_place::report(const gathering& seen) const
     ++out.present;
     if (record.kind != failure_kind::none) {
       ++out.failed;
-      if (out.failed == 1) {
+      if (out.failed == 1 || precedes(record.kind, out.kind)) {
         out.kind = record.kind;
         append(out.failed_text, sizeof out.failed_text,
                name_of(rank) + " failed in " + record.called + ": " + record.text);

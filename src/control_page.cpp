@@ -78,7 +78,7 @@ std::shared_ptr<control_page> make_page(topology_state& where, std::string& wind
   trouble = source.map(where.node, leads, offered, bytes, memory);
   auto page = std::make_shared<control_page>(memory, ranks);
   if (!trouble && leads) {
-    trouble = linux_api::populate(memory.address, control_page::holders_at(ranks));
+    trouble = linux_api::populate(memory.address, control_page::words_at(ranks));
     if (!trouble) {
       page->header().token = std::random_device{}() | (std::uint64_t{std::random_device{}()} << 32) | 1;
     }

@@ -61,19 +61,31 @@ struct rank_record {
   char ended_how[512];
 };
 
-/// What the leader tells its node about the other nodes.
+/// What the leader tells its node about itself and the other nodes.
 struct verdict {
   failure_kind kind;        ///< none: all is well
   std::uint32_t exchanged;  ///< 0: the leaders' exchange itself failed
+  bool refused_here;        ///< it is this node that can't
   char text[4096];
+};
+
+/// What the leader has chosen for the segment being made.
+struct segment_plan {
+  std::uint32_t place;  ///< of its word among `control_page::word_of`
+  memory_kind kind;
+  bool recycled;        ///< its memory is one that every rank has mapped already
+  descriptor offered;   ///< a new memfd
 };
 
 struct page_header {
   alignas(64) std::atomic<std::uint32_t> withdrawals;  ///< how often a rank left early: most often all need to read
+  std::atomic<std::uint32_t> ended;                    ///< whether any rank has
   alignas(64) std::uint64_t token;
   verdict judged[2];  ///< in turn, as a rank may still read the last one
-  descriptor offered;
-  std::uint32_t holder[2];  ///< where the holders of the segment being made are counted, by parity of its number
+  segment_plan plan;
+  std::atomic<std::uint64_t> idle_bytes;    ///< of memory that nobody holds, kept for the next segment
+  std::atomic<std::uint64_t> most_idle;     ///< bound of these, when last looked
+  std::atomic<std::uint32_t> retirements;   ///< how often the leader retired idle memory
 };
 
 /// Segments that a node can have alive at once; Linux allows a process 65,530 mappings anyway (vm.max_map_count).
@@ -91,10 +103,10 @@ struct control_page {
 
   static std::size_t bytes(int ranks)
   {
-    return holders_at(ranks) + most_segments * sizeof(std::atomic<std::uint32_t>);
+    return words_at(ranks) + most_segments * sizeof(std::atomic<std::uint64_t>);
   }
-  /// Up to here the page is populated at once; the holders' counts follow when they come into use.
-  static std::size_t holders_at(int ranks)
+  /// Up to here the page is populated at once; the segments' words follow when they come into use.
+  static std::size_t words_at(int ranks)
   {
     const std::size_t before = records_at(ranks) + static_cast<std::size_t>(ranks) * sizeof(rank_record);
     return (before + 4095) / 4096 * 4096;
@@ -106,9 +118,9 @@ struct control_page {
   {
     return reinterpret_cast<rank_record*>(mapped.address + records_at(ranks))[rank];
   }
-  std::atomic<std::uint32_t>& holders(std::uint32_t index) const
+  std::atomic<std::uint64_t>& word_of(std::uint32_t place) const
   {
-    return reinterpret_cast<std::atomic<std::uint32_t>*>(mapped.address + holders_at(ranks))[index];
+    return reinterpret_cast<std::atomic<std::uint64_t>*>(mapped.address + words_at(ranks))[place];
   }
 
  private:

@@ -192,6 +192,7 @@ bool meeting_place::look_around(const call& what, std::uint32_t number, int miss
       linux_api::start_time(peer.pid) != peer.start_time) {
     copy_text(page_->record(missing).ended_how, sizeof peer.ended_how, "its process is gone: killed, or _exit");
     line.ended.store(1, std::memory_order_release);
+    page_->header().ended.store(1, std::memory_order_relaxed);
   }
   if (seconds >= notes.next_report) {
     notes.next_report *= 2;
@@ -283,6 +284,7 @@ void meeting_place::end(std::string_view how) noexcept
   }
   copy_text(page_->record(where_.node_rank).ended_how, sizeof rank_record::ended_how, how);
   mine.ended.store(1, std::memory_order_seq_cst);
+  page_->header().ended.store(1, std::memory_order_relaxed);
   for (auto& word : mine.arrival) {
     linux_api::futex_wake(word);
   }

@@ -22,6 +22,9 @@ namespace nodeshare {
 /// How far an agreement reaches.
 enum class scope { node, communicator };
 
+/// What a node's leader decides while the others wait for it.
+using decision = std::function<failure()>;
+
 /// Whom a transfer needs.
 enum class parties { lane, all };
 
@@ -52,7 +55,10 @@ class meeting_place {
 
   /// Meets and compares. Returns when all came with the same digest and no failure. Otherwise all throw: this rank its own
   /// `mine` if it has one, else what the ranks agreed on. Throws `interrupted` if a signal ended the wait.
-  void agree(const call& what, const failure& mine, scope reach, bool more);
+  ///
+  /// With `decide`, called by the node's leader when all have come, a second meeting tells the node what it left in the
+  /// page. `mine` is an objection then, and counts only if `decide` fails.
+  void agree(const call& what, const failure& mine, scope reach, bool more, const decision& decide = {});
 
   /// Waits for a request on one of our communicators, with signals and reports. Throws `mpi_error`, `interrupted`,
   /// `peer_error`; after the last two nothing moves between nodes any more, and the request's buffers must stay.

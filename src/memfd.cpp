@@ -112,6 +112,7 @@ descriptor describe(const segment& memory)
                     : "this array has no file descriptor left (`ulimit -n` is too low for so many): close some arrays "
                       "first, or raise the limit");
   }
+  memory.keep_from_recycling();  // who attaches it is not counted
   return {static_cast<std::int32_t>(::getpid()), file,         linux_api::start_time(::getpid()), found.st_dev,
           found.st_ino,                          memory.size_bytes()};
 }

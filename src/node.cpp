@@ -7,11 +7,13 @@
 #include <cstdlib>
 #include <mutex>
 #include <set>
+#include <span>
 
 #include "farewell.hpp"
 #include "linux.hpp"
 #include "meeting.hpp"
 #include "nodeshare/error.hpp"
+#include "recycling.hpp"
 #include "wait.hpp"
 
 namespace nodeshare {
@@ -64,6 +66,7 @@ node::node(std::shared_ptr<topology_state> where) : where_(std::move(where))
   (void)linux_api::forked();  // begins to watch for forks
   auto page = make_page(*where_, window_directory_);
   const bool spin = core_each(*where_, *page);
+  recycler_ = std::make_unique<recycler>(page, window_directory_);
   meetings_ = std::make_unique<meeting_place>(*where_, std::move(page), spin);
   const std::lock_guard lock(nodes().mutex);
   nodes().live.insert(this);
@@ -86,6 +89,7 @@ void node::end(std::string_view how) noexcept
   const std::lock_guard lock(nodes().mutex);
   for (node* one : nodes().live) {
     one->meetings_->end(how);
+    one->recycler_->drop_idle();
   }
 }
 
@@ -144,8 +148,8 @@ failure look_at_limits(const topology_state& where, rank_record& mine, const std
   return mine.window_possible || mine.memfd_possible ? failure{} : trouble;
 }
 
-/// After all have looked: the memory that every rank of the node could take part in.
-bool choose_memory(control_page& page, memory_kind& out)
+/// By the leader, after all have looked: the memory that every rank of the node could take part in.
+failure choose_memory(control_page& page, memory_kind& out)
 {
   bool window = true;
   bool memfd = true;
@@ -154,24 +158,27 @@ bool choose_memory(control_page& page, memory_kind& out)
     memfd = memfd && page.record(rank).memfd_possible;
   }
   out = window ? memory_kind::window : memory_kind::memfd;
-  return window || memfd;
+  return window || memfd ? failure{}
+                         : out_of_memory("its ranks have no kind of memory in common; set NODESHARE_MEMORY to window or memfd");
 }
 
-/// Node rank 0 finds a free place to count a segment's holders.
-failure take_holder(control_page& page, std::uint32_t& next, std::uint32_t& out)
+/// By the leader: a free place for a segment's word, which counts all ranks from now on.
+failure take_place(control_page& page, std::uint32_t& next, bool reserve, std::uint32_t& out)
 {
   for (std::uint32_t tried = 0; tried < most_segments; ++tried) {
-    const std::uint32_t index = next++ % most_segments;
-    auto& count = page.holders(index);
+    const std::uint32_t place = next++ % most_segments;
+    auto& word = page.word_of(place);
     const std::size_t page_size = linux_api::page_size();
-    if (const auto start = reinterpret_cast<std::uintptr_t>(&count); start % page_size == 0) {
+    if (const auto start = reinterpret_cast<std::uintptr_t>(&word); start % page_size == 0) {
       if (const failure trouble = linux_api::populate(reinterpret_cast<std::byte*>(start), page_size)) {
         return trouble;
       }
     }
-    if (count.load(std::memory_order_acquire) == 0) {
-      count.store(static_cast<std::uint32_t>(page.ranks), std::memory_order_relaxed);
-      out = index;
+    if (word.load(std::memory_order_acquire) == 0) {
+      word.store(static_cast<std::uint64_t>(page.ranks) * (segment_word::holder + segment_word::mapping) +
+                     (reserve ? segment_word::reserved : 0),
+                 std::memory_order_relaxed);
+      out = place;
       return {};
     }
   }
@@ -179,35 +186,66 @@ failure take_holder(control_page& page, std::uint32_t& next, std::uint32_t& out)
                                                        "larger ones");
 }
 
-/// This rank's share of making the pages present. Pages that hold something already (a stale backing file, a device that
-/// placed them) are given back first: fresh ones are zero.
-failure take_pages(const topology_state& where, const mapping& memory, bool reserve)
+/// This rank's block of a segment's pages.
+std::span<std::byte> my_pages(const topology_state& where, const mapping& memory, std::size_t bytes)
 {
   const std::size_t page = linux_api::page_size();
-  const auto [first, last] = block_of(memory.bytes / page, static_cast<std::size_t>(where.node_rank),
+  const auto [first, last] = block_of(pages_for(bytes) / page, static_cast<std::size_t>(where.node_rank),
                                       static_cast<std::size_t>(where.node_size()));
-  std::byte* mine = memory.address + first * page;
-  const std::size_t bytes = (last - first) * page;
-  const bool fresh = linux_api::punch(mine, bytes);
+  return {memory.address + first * page, (last - first) * page};
+}
+
+/// This rank's share of making new pages present. Pages that hold something already (a stale backing file, a device that
+/// placed them) are given back first: fresh ones are zero.
+failure take_new_pages(std::span<std::byte> mine, bool reserve)
+{
+  const bool fresh = linux_api::punch(mine.data(), mine.size());
   if (reserve || !fresh) {
-    if (failure trouble = linux_api::populate(mine, bytes)) {
+    if (failure trouble = linux_api::populate(mine.data(), mine.size())) {
       return trouble;
     }
   }
   if (!fresh) {
-    std::fill_n(mine, bytes, std::byte{0});
+    std::fill(mine.begin(), mine.end(), std::byte{0});
+  }
+  return {};
+}
+
+/// This rank's share of making used pages as good as new.
+failure take_used_pages(std::span<std::byte> mine, bool reserve, bool reserved, content wanted)
+{
+  if (wanted == content::zeros && !reserve && linux_api::punch(mine.data(), mine.size())) {
+    return {};  // nothing is taken before it is touched
+  }
+  if (reserve && !reserved) {
+    if (failure trouble = linux_api::populate(mine.data(), mine.size())) {
+      return trouble;
+    }
+  }
+  if (wanted == content::zeros) {
+    std::fill(mine.begin(), mine.end(), std::byte{0});
   }
   return {};
 }
 
 }  // namespace
 
-std::shared_ptr<segment> node::create(const call& what, std::size_t bytes, bool reserve, bool more)
+std::shared_ptr<segment> node::create(const call& what, std::size_t bytes, bool reserve, content wanted, bool more)
 {
   meetings_->require_communicator();
+  try {
+    return try_to_create(what, bytes, reserve, wanted, more);
+  } catch (const out_of_shared_memory&) {
+    give_way(what);  // as all ranks do: a lack of memory is agreed on
+  }
+  return try_to_create(what, bytes, reserve, wanted, more);
+}
+
+std::shared_ptr<segment> node::try_to_create(const call& what, std::size_t bytes, bool reserve, content wanted, bool more)
+{
   control_page& page = meetings_->page();
+  segment_plan& plan = page.header().plan;
   const bool leads = where_->node_rank == 0;
-  std::uint32_t& holder = page.header().holder[segments_ % 2];
   const auto in_full = [&](failure trouble) {
     if (trouble) {
       trouble.text = std::string(what.name) + " needs " + bytes_text(bytes) + " on each node: " + trouble.text;
@@ -215,71 +253,130 @@ std::shared_ptr<segment> node::create(const call& what, std::size_t bytes, bool 
     return trouble;
   };
 
-  bool counted = false;
-  segment_parts parts;
-  parts.bytes = bytes;
+  const failure objection =
+      in_full(look_at_limits(*where_, page.record(where_->node_rank), window_directory_, bytes, reserve));
+  bool planned = false;
   try {
-    failure trouble = look_at_limits(*where_, page.record(where_->node_rank), window_directory_, bytes, reserve);
-    if (leads && !trouble) {
-      trouble = take_holder(page, next_holder_, holder);
-      counted = !trouble;
-    }
-    meetings_->agree(what, in_full(trouble), scope::communicator, true);
-    trouble = make_memory(what, reserve, parts);
-    meetings_->agree(what, in_full(trouble), scope::communicator, more);
+    meetings_->agree(what, objection, scope::communicator, true, [&] {
+      const failure trouble = in_full(make_plan(bytes, reserve, plan));
+      planned = !trouble;
+      return trouble;
+    });
   } catch (...) {
-    unmap(parts.mapped);
-    if (counted) {
-      page.holders(holder).store(0, std::memory_order_release);
+    if (planned) {
+      drop_plan(plan);
     }
     throw;
   }
-  parts.holders = &page.holders(holder);
+
+  const segment_plan chosen = plan;
+  segment_parts parts;
+  parts.bytes = bytes;
+  parts.kind = chosen.kind;
+  parts.owner = recycler_.get();
+  parts.place = chosen.place;
+  parts.word = &page.word_of(chosen.place);
+  parts.home = shared_from_this();
+  recycler_->drop_retired();
+  try {
+    meetings_->agree(what, in_full(take_memory(chosen, reserve, wanted, parts)), scope::communicator, more);
+  } catch (...) {
+    if (!chosen.recycled) {
+      parts.word->fetch_or(segment_word::retired, std::memory_order_relaxed);
+    }
+    recycler_->let_go(parts);
+    throw;
+  }
+  if (chosen.recycled && reserve && leads) {
+    parts.word->fetch_or(segment_word::reserved, std::memory_order_relaxed);
+  }
   static const std::uint64_t files = linux_api::raise_open_files();
   if (parts.mapped.file >= 0 && static_cast<std::uint64_t>(parts.mapped.file) > files / 2) {
     ::close(std::exchange(parts.mapped.file, -1));  // works on without; it can't be pickled to other processes
   }
   parts.id = ++segments_;
   parts.description = text_of(what);
-  parts.home = shared_from_this();
   return make_segment(std::move(parts));
 }
 
-/// Between the two agreements of `create`: whatever goes wrong here is reported in the second, so all come to it.
-failure node::make_memory(const call& what, bool reserve, segment_parts& parts)
+/// By the leader, when all have let go of what they will: where the memory is to come from.
+failure node::make_plan(std::size_t bytes, bool reserve, segment_plan& plan)
 {
+  plan = {};
+  if (recycler_->choose(bytes, plan)) {
+    return {};
+  }
   control_page& page = meetings_->page();
-  const bool leads = where_->node_rank == 0;
-  if (!choose_memory(page, parts.kind)) {
-    return out_of_memory("its ranks have no kind of memory in common; set NODESHARE_MEMORY to window or memfd");
+  if (const failure trouble = choose_memory(page, plan.kind)) {
+    return trouble;
   }
-  const provider& source = provider_of(parts.kind);
-  failure trouble;
-  descriptor offered;
-  if (parts.kind == memory_kind::memfd) {
-    if (leads) {
-      trouble = source.offer(parts.bytes, offered);
-      page.header().offered = offered;
-    }
-    try {
-      meetings_->agree({"offered memory", what.arguments, what.where}, {}, scope::node, true);
-    } catch (const error& why) {
-      if (leads && offered.file >= 0) {
-        ::close(offered.file);
-      }
-      return {failure_kind::other, why.what()};
-    }
-    offered = page.header().offered;
-    if (offered.file < 0) {
-      return leads ? trouble : out_of_memory("node rank 0 could not make it");
-    }
+  failure trouble = take_place(page, next_place_, reserve, plan.place);
+  if (!trouble && (trouble = provider_of(plan.kind).offer(bytes, plan.offered))) {
+    page.word_of(plan.place).store(0, std::memory_order_release);
   }
-  trouble = source.map(where_->node, leads, offered, parts.bytes, parts.mapped);
-  if (trouble) {
+  return trouble;
+}
+
+/// By the leader: another node can't.
+void node::drop_plan(const segment_plan& plan)
+{
+  if (plan.recycled) {
+    recycler_->give_up(plan);
+    return;
+  }
+  if (plan.offered.file >= 0) {
+    ::close(plan.offered.file);
+  }
+  meetings_->page().word_of(plan.place).store(0, std::memory_order_release);
+}
+
+/// Between the two agreements of a creation: whatever goes wrong here is reported in the second, so all come to it.
+failure node::take_memory(const segment_plan& chosen, bool reserve, content wanted, segment_parts& parts)
+{
+  if (chosen.recycled) {
+    parts.mapped = recycler_->take(chosen.place);
+    const bool reserved = (parts.word->load(std::memory_order_relaxed) & segment_word::reserved) != 0;
+    return take_used_pages(my_pages(*where_, parts.mapped, parts.bytes), reserve, reserved, wanted);
+  }
+  const provider& source = provider_of(chosen.kind);
+  if (failure trouble = source.map(where_->node, where_->node_rank == 0, chosen.offered, parts.bytes, parts.mapped)) {
     return trouble;
   }
   linux_api::advise(parts.mapped.address, parts.mapped.bytes);  // before pages are taken, or they are small ones
-  return take_pages(*where_, parts.mapped, reserve);
+  return take_new_pages(my_pages(*where_, parts.mapped, parts.bytes), reserve);
+}
+
+/// Collective over the communicator: idle memory goes, and what only garbage holds; of other communicators too.
+void node::give_way(const call& what)
+{
+  if (hooks.collect_garbage != nullptr) {
+    hooks.collect_garbage();
+  }
+  meetings_->agree(what, no_failure, scope::communicator, true);  // all have let go of what they will
+  {
+    const std::lock_guard lock(nodes().mutex);
+    for (node* one : nodes().live) {
+      one->recycler_->drop_idle();
+    }
+  }
+  meetings_->agree(what, no_failure, scope::communicator, true);  // and all have unmapped it
+}
+
+void node::trim(const call& what)
+{
+  meetings_->agree(what, no_failure, scope::communicator, true);
+  recycler_->drop_idle();
+  meetings_->agree(what, no_failure, scope::communicator, false);
+}
+
+std::size_t node::idle_bytes() noexcept
+{
+  const std::lock_guard lock(nodes().mutex);
+  std::size_t total = 0;
+  for (const node* one : nodes().live) {
+    total += one->recycler_->idle_bytes();
+  }
+  return total;
 }
 
 void node::exchange(const call& what, std::string& bytes, int root)

@@ -22,6 +22,27 @@ struct mapping {
   int file = -1;
 };
 
+/// One word a segment: how many ranks hold it, how many have it mapped (holders, and those that keep the mapping to use
+/// it again), and what is known of it. Zero: the place is free.
+namespace segment_word {
+inline constexpr std::uint64_t holder = 1;
+inline constexpr std::uint64_t mapping = std::uint64_t{1} << 24;
+inline constexpr std::uint64_t retired = std::uint64_t{1} << 48;   ///< not to be used again: whoever let go unmaps it
+inline constexpr std::uint64_t reserved = std::uint64_t{1} << 49;  ///< all its pages are there
+
+constexpr std::uint32_t holders(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word % mapping); }
+constexpr std::uint32_t mappings(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word / mapping % mapping); }
+}  // namespace segment_word
+
+struct segment_parts;
+
+/// Who takes the memory of a segment whose last view is gone.
+class keeper {
+ public:
+  virtual ~keeper() = default;
+  virtual void let_go(segment_parts& parts) noexcept = 0;
+};
+
 /// What a segment is made of.
 struct segment_parts {
   mapping mapped;
@@ -30,7 +51,11 @@ struct segment_parts {
   std::uint64_t id = 0;
   std::string description;
   std::shared_ptr<node> home;
-  std::atomic<std::uint32_t>* holders = nullptr;  ///< in the control page of `home`
+  keeper* owner = nullptr;                     ///< lives as long as `home`; null if attached from outside its job
+  std::atomic<std::uint64_t>* word = nullptr;  ///< in the control page of `home`: see segment_word
+  std::uint32_t place = 0;                     ///< of the word
+  bool read_only = false;                      ///< this rank's mapping
+  bool locked = false;
 };
 
 /// One source of memory. All of a provider's steps are local, but for `map` of a window.

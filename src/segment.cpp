@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "nodeshare/segment.hpp"
 
+#include <pthread.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -19,12 +20,29 @@ namespace {
 
 /// This process' segments by address; never destroyed, as views may outlive static objects.
 struct address_book {
+  struct entry {
+    std::weak_ptr<segment> held;
+    std::atomic<std::uint64_t>* word;
+  };
   std::mutex mutex;
-  std::map<const std::byte*, std::weak_ptr<segment>> by_address;
+  std::map<const std::byte*, entry> by_address;
 };
 address_book& segments()
 {
-  static auto* one = new address_book;
+  static auto* one = [] {
+    // A child sees what its parent saw when it forked, uncounted; and it must not find the mutex locked.
+    ::pthread_atfork(
+        [] {
+          segments().mutex.lock();
+          for (const auto& [address, one] : segments().by_address) {
+            if (one.word != nullptr) {
+              one.word->fetch_or(segment_word::retired, std::memory_order_relaxed);
+            }
+          }
+        },
+        [] { segments().mutex.unlock(); }, [] { segments().mutex.unlock(); });
+    return new address_book;
+  }();
   return *one;
 }
 
@@ -67,11 +85,19 @@ segment::~segment()
     segments().by_address.erase(data());
   }
   // a forked child is no holder, and its copy of the mapping ends with it
-  if (!linux_api::forked()) {
+  if (linux_api::forked()) {
+    return;
+  }
+  if (parts_->read_only) {
+    ::mprotect(data(), parts_->mapped.bytes, PROT_READ | PROT_WRITE);
+  }
+  if (parts_->locked) {
+    ::munlock(data(), parts_->mapped.bytes);
+  }
+  if (parts_->owner != nullptr) {
+    parts_->owner->let_go(*parts_);
+  } else {
     unmap(parts_->mapped);
-    if (parts_->holders != nullptr) {
-      parts_->holders->fetch_sub(1, std::memory_order_acq_rel);
-    }
   }
 }
 
@@ -85,16 +111,34 @@ int segment::file() const noexcept { return parts_->mapped.file; }
 
 std::uint32_t segment::holders() const noexcept
 {
-  return parts_->holders == nullptr ? 0 : parts_->holders->load(std::memory_order_relaxed);
+  return parts_->word == nullptr ? 0 : segment_word::holders(parts_->word->load(std::memory_order_relaxed));
+}
+
+void segment::keep_from_recycling() const noexcept
+{
+  if (parts_->word != nullptr) {
+    parts_->word->fetch_or(segment_word::retired, std::memory_order_relaxed);
+  }
 }
 
 void segment::protect(bool read_only)
 {
   require(::mprotect(data(), parts_->mapped.bytes, read_only ? PROT_READ : PROT_READ | PROT_WRITE), "mprotect");
+  parts_->read_only = read_only;
 }
 
-void segment::lock_pages() { require(::mlock(data(), parts_->mapped.bytes), "mlock (see `ulimit -l`)"); }
-void segment::unlock_pages() { require(::munlock(data(), parts_->mapped.bytes), "munlock"); }
+void segment::lock_pages()
+{
+  require(::mlock(data(), parts_->mapped.bytes), "mlock (see `ulimit -l`)");
+  parts_->locked = true;
+}
+
+void segment::unlock_pages()
+{
+  require(::munlock(data(), parts_->mapped.bytes), "munlock");
+  parts_->locked = false;
+}
+
 void segment::synchronize_file() { require(::msync(data(), parts_->mapped.bytes, MS_SYNC), "msync"); }
 
 std::shared_ptr<segment> find_segment(const void* address)
@@ -105,7 +149,7 @@ std::shared_ptr<segment> find_segment(const void* address)
   if (after == segments().by_address.begin()) {
     return nullptr;
   }
-  found = std::prev(after)->second.lock();
+  found = std::prev(after)->second.held.lock();
   const bool inside = found && static_cast<const std::byte*>(address) < found->data() + pages_for(found->size_bytes());
   return inside ? found : nullptr;
 }
@@ -114,8 +158,8 @@ std::vector<std::shared_ptr<segment>> living_segments()
 {
   std::vector<std::shared_ptr<segment>> out;  // before the lock, as above
   const std::lock_guard lock(segments().mutex);
-  for (const auto& [address, held] : segments().by_address) {
-    if (auto alive = held.lock()) {
+  for (const auto& [address, one] : segments().by_address) {
+    if (auto alive = one.held.lock()) {
       out.push_back(std::move(alive));
     }
   }
@@ -124,9 +168,10 @@ std::vector<std::shared_ptr<segment>> living_segments()
 
 std::shared_ptr<segment> make_segment(segment_parts&& parts)
 {
+  std::atomic<std::uint64_t>* const word = parts.word;
   auto made = std::make_shared<segment>(std::move(parts));
   const std::lock_guard lock(segments().mutex);
-  segments().by_address[made->data()] = made;
+  segments().by_address[made->data()] = {made, word};
   return made;
 }
 

@@ -13,6 +13,8 @@ struct wait_hooks {
   bool (*interrupted)() = nullptr;
   /// Where the user's code calls from, "script.py:7"; without it, or empty: the C++ source location counts.
   std::string (*where)() = nullptr;
+  /// Called on every rank when memory has run out, before it is asked for once more.
+  void (*collect_garbage)() = nullptr;
 };
 extern wait_hooks hooks;
 

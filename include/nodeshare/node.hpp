@@ -18,7 +18,12 @@
 namespace nodeshare {
 
 class meeting_place;
+class recycler;
 struct failure;
+struct segment_plan;
+
+/// What new memory is to hold.
+enum class content { zeros, unspecified };
 
 /// A collective call as its ranks compare it: everything that must be the same on all of them is in the digest.
 struct call {
@@ -63,11 +68,20 @@ class node : public std::enable_shared_from_this<node> {
   /// interrupted.
   void fail(const call& what, std::string_view text, bool over_node = false);
 
-  /// Collective over the communicator. Zeroed memory of `bytes` bytes on each node.
+  /// Collective over the communicator. Memory of `bytes` bytes on each node: what an earlier segment has left, or new.
   ///
   /// @param reserve  makes every page present now, by all ranks in parallel; without it a full system is a SIGBUS later
-  /// Throws `out_of_shared_memory`: then everything is given back and the job stays usable.
-  std::shared_ptr<segment> create(const call& what, std::size_t bytes, bool reserve, bool more = false);
+  /// @param wanted   zeros, or whatever is there
+  /// Throws `out_of_shared_memory`: then idle memory and garbage have given way, everything is given back, and the job
+  /// stays usable.
+  std::shared_ptr<segment> create(const call& what, std::size_t bytes, bool reserve, content wanted = content::zeros,
+                                  bool more = false);
+
+  /// Collective over the communicator. Gives memory that lies idle for the next segment back to the system.
+  void trim(const call& what);
+
+  /// Local. Bytes that this process keeps mapped for the next segments, of all communicators.
+  [[nodiscard]] static std::size_t idle_bytes() noexcept;
 
   /// Collective over the communicator. `root`'s bytes for everybody, in private memory. `root` has been agreed on.
   void exchange(const call& what, std::string& bytes, int root);
@@ -85,12 +99,17 @@ class node : public std::enable_shared_from_this<node> {
   [[nodiscard]] std::uint64_t token() const noexcept;
 
  private:
-  failure make_memory(const call& what, bool reserve, segment_parts& parts);
+  std::shared_ptr<segment> try_to_create(const call& what, std::size_t bytes, bool reserve, content wanted, bool more);
+  failure make_plan(std::size_t bytes, bool reserve, segment_plan& plan);
+  void drop_plan(const segment_plan& plan);
+  failure take_memory(const segment_plan& chosen, bool reserve, content wanted, segment_parts& parts);
+  void give_way(const call& what);
 
   std::shared_ptr<topology_state> where_;
+  std::unique_ptr<recycler> recycler_;
   std::unique_ptr<meeting_place> meetings_;
   std::uint64_t segments_ = 0;     // made over the communicator
-  std::uint32_t next_holder_ = 0;  // node rank 0 alone
+  std::uint32_t next_place_ = 0;   // node rank 0 alone
   std::string window_directory_;   // where this MPI keeps windows; empty: none are to be had
 };
 

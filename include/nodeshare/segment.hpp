@@ -21,7 +21,8 @@ enum class memory_kind : int {
 };
 
 /// One mapping of memory that the ranks of a node share. Letting go (the destructor) is local, in any order, also after
-/// MPI_Finalize; the memory is free when the last rank has let go.
+/// MPI_Finalize; the memory is free, or kept for the node's next
+/// segment, when the last rank has let go.
 class segment {
  public:
   explicit segment(segment_parts&& parts);
@@ -43,6 +44,9 @@ class segment {
   [[nodiscard]] std::uint32_t holders() const noexcept;
   /// Local. Descriptor of the memfd in this process, -1 if there is none (a window, or descriptors were scarce).
   [[nodiscard]] int file() const noexcept;
+
+  /// Local. The memory will not be used for another segment: somebody who is not counted may see it for longer.
+  void keep_from_recycling() const noexcept;
 
   /// Local. Forbids this rank (and no other) to write, or allows it again (mprotect(2)).
   void protect(bool read_only);

@@ -26,6 +26,7 @@ namespace nodeshare {
 struct options {
   bool reserve = true;             ///< make every page present now; without it a full system is a SIGBUS at a touch
   nodeshare::layout layout = nodeshare::layout::right;
+  content holds = content::zeros;  ///< unspecified: spares the time to zero memory that is used again
 };
 
 /// Local. Bytes of `extents` elements of `size` bytes; the largest value there is if they overflow.
@@ -43,7 +44,7 @@ template <std::size_t Dims>
   return out;
 }
 
-/// One array of `T` on each node, zero at first, on a page boundary, seen by all of the node's ranks.
+/// One array of `T` on each node, zero at first unless asked otherwise, on a page boundary, seen by all of the node's ranks.
 ///
 /// Move-only. A rank lets go of the memory when its array dies: local, in any order, also after MPI_Finalize.
 template <class T, std::size_t Dims = 1>
@@ -65,8 +66,10 @@ class shared_array {
       arguments += (arguments.back() == '{' ? "" : ", ") + std::to_string(extent);
     }
     arguments += "}, " + std::to_string(sizeof(T)) + " bytes each" + (how.layout == layout::left ? ", layout::left" : "") +
-                 (how.reserve ? "" : ", reserve=false");
-    memory_ = node::of(where)->create(call("shared_array", arguments, place), bytes_of(extents, sizeof(T)), how.reserve);
+                 (how.reserve ? "" : ", reserve=false") +
+                 (how.holds == content::zeros ? "" : ", content::unspecified");
+    memory_ = node::of(where)->create(call("shared_array", arguments, place), bytes_of(extents, sizeof(T)), how.reserve,
+                                        how.holds);
   }
   explicit shared_array(MPI_Comm comm, const extents_type& extents, options how = {},
                         std::source_location place = std::source_location::current())

@@ -53,6 +53,17 @@ void raise_as(const char* name, const std::exception& what)
   PyErr_SetObject(type.ptr(), text.ptr());
 }
 
+/// Arrays that only a reference cycle keeps are let go of.
+void collect_garbage()
+{
+  const py::gil_scoped_acquire hold;
+  try {
+    py::module_::import("gc").attr("collect")();  // not PyGC_Collect(), which does nothing after gc.disable()
+  } catch (py::error_already_set& why) {
+    why.discard_as_unraisable("collecting garbage before asking for memory once more");
+  }
+}
+
 void translate(std::exception_ptr thrown)
 {
   try {
@@ -88,7 +99,7 @@ void translate(std::exception_ptr thrown)
 void bind_errors(py::module_& module)
 {
   py::register_local_exception_translator(&translate);
-  hooks = {signal_raised, user_place};
+  hooks = {signal_raised, user_place, collect_garbage};
   module.def(
       "set_place", [](py::object function) { place_function = function.release().ptr(); },
       "Local. Sets the function that names the user's file and line.");

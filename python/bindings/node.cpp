@@ -65,11 +65,20 @@ void bind_node(py::module_& module)
           "Collective over the communicator, or the node. Stands for the others' next agreement, by a rank that failed.")
       .def(
           "create",
-          [](const place& self, const string& name, const string& arguments, std::size_t bytes, bool reserve, bool more) {
+          [](const place& self, const string& name, const string& arguments, std::size_t bytes, bool reserve, bool zeros,
+             bool more) {
             const py::gil_scoped_release release;
-            return self.meets->create(call(name, arguments), bytes, reserve, more);
+            return self.meets->create(call(name, arguments), bytes, reserve,
+                                      zeros ? content::zeros : content::unspecified, more);
           },
-          "Collective over the communicator. Zeroed bytes on each node.")
+          "Collective over the communicator. Bytes on each node, zeros or whatever is there.")
+      .def(
+          "trim",
+          [](const place& self, const string& name, const string& arguments) {
+            const py::gil_scoped_release release;
+            self.meets->trim(call(name, arguments));
+          },
+          "Collective over the communicator. Gives idle memory back to the system.")
       .def(
           "exchange",
           [](const place& self, const string& name, const string& arguments, const py::bytes& content, int root) {
@@ -81,6 +90,7 @@ void bind_node(py::module_& module)
             return py::bytes(bytes);
           },
           "Collective over the communicator, between agreements. Root's bytes.");
+  module.def("idle_bytes", &node::idle_bytes, "Local. Bytes kept mapped for the next segments.");
   module.def("end", [](const string& how) { node::end(how); }, "Local. This rank takes part in nothing any more.");
 }
 

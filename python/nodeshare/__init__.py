@@ -13,7 +13,7 @@ from . import _core as _core
 from .creating import array, empty, empty_like, full, full_like, ones, ones_like, zeros, zeros_like
 from .error import Error, InvalidArgument, Mismatch, MPIError, OutOfSharedMemory, PeerError
 from .io import load
-from .memory import memory
+from .memory import memory, trim
 from .shared_array import SharedArray, handle, is_shared
 from .topology import Topology, local_range, topology
 from .work import Work, work
@@ -45,6 +45,7 @@ __all__ = [
     "ones_like",
     "together",
     "topology",
+    "trim",
     "work",
     "zeros",
     "zeros_like",

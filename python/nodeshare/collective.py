@@ -43,10 +43,14 @@ class collective:
         """Collective over the communicator. `more`: this call agrees again later."""
         self._in_step(self._node.agree, more)
 
-    def create(self, nbytes: int, reserve: bool, more: bool = False) -> _core.Segment:
-        """Collective over the communicator. Zeroed bytes on each node."""
-        made: _core.Segment = self._in_step(self._node.create, nbytes, reserve, more)
+    def create(self, nbytes: int, reserve: bool, zeros: bool, more: bool = False) -> _core.Segment:
+        """Collective over the communicator. Bytes on each node; without `zeros` they are whatever is there."""
+        made: _core.Segment = self._in_step(self._node.create, nbytes, reserve, zeros, more)
         return made
+
+    def trim(self) -> None:
+        """Collective over the communicator. Gives idle memory back to the system."""
+        self._in_step(self._node.trim)
 
     def exchange(self, content: bytes, root: int) -> bytes:
         """Collective over the communicator, between agreements. Root's bytes for everybody."""

@@ -208,7 +208,7 @@ def array(obj: Any, dtype: Any = None, *, root: int = 0, writable: bool = False,
         shape, kind, order = pickle.loads(call.exchange(header, root))
         layout = Layout(shape, kind, order, where, "array")
         call.arguments += f", shape={shape}, dtype={describe_dtype(kind)}"
-        segment = call.create(layout.nbytes, True, more=True)
+        segment = call.create(layout.nbytes, True, zeros=False, more=True)
         made = SharedArray(segment, layout, writable)
         if is_root:
             segment.ndarray(kind, shape, layout.strides, True)[...] = value
@@ -299,7 +299,11 @@ def _create(
             + ("" if reserve else ", reserve=False")
             + ("" if fill is _NOTHING else f", fill_value={_describe(fill)}")
         )
-        made = SharedArray(call.create(layout.nbytes, bool(reserve), more=fill is not _NOTHING), layout, True)
+        made = SharedArray(
+            call.create(layout.nbytes, bool(reserve), zeros=name.startswith("zeros"), more=fill is not _NOTHING),
+            layout,
+            True,
+        )
         if fill is not _NOTHING:
             start, stop = made.rows()
             made.local[...] = np.broadcast_to(fill, layout.shape)[start:stop] if fill.ndim else fill

@@ -57,7 +57,7 @@ def load(path: str | os.PathLike[str], *, writable: bool = False, comm: CommLike
             layout, start = _read_header(file, os.fspath(path), where)
             kind = describe_dtype(layout.dtype)
             call.arguments += f", shape={layout.shape}, dtype={kind}, order={layout.order!r}, writable={writable}"
-            segment = call.create(layout.nbytes, True, more=True)
+            segment = call.create(layout.nbytes, True, zeros=False, more=True)
             made = SharedArray(segment, layout, writable)
             runs = byte_runs(layout.nbytes, where)
             offset, nbytes = (int(n) for n in runs[where.rank, :2])

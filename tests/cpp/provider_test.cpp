@@ -133,6 +133,7 @@ BOOST_AUTO_TEST_CASE(a_memfd_refused_to_one_leader_is_an_error_on_every_rank)
   const kind_of_memory where("memfd");
   for (const int leader : {0, world().ranks_on(world().nodes() - 1)[0]}) {
     {
+      node::of(where)->trim(call("trim", ""));
       const replaced fail(linux_api::calls.memfd_create, &no_memfd<ENOSYS>, world().rank() == leader);
       BOOST_CHECK_THROW(make(where, 100), error);
     }
