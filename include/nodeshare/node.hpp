@@ -95,6 +95,8 @@ class node : public std::enable_shared_from_this<node> {
   [[nodiscard]] meeting_place& meetings() noexcept { return *meetings_; }
   /// Local. How many agreements over the communicator this rank has come to.
   [[nodiscard]] std::uint64_t agreements() const noexcept;
+  /// Local. Where this MPI keeps its shared windows; empty where none was made or they are no files.
+  [[nodiscard]] const std::string& window_directory() const noexcept { return window_directory_; }
   /// Local. Names this node among all of the machine.
   [[nodiscard]] std::uint64_t token() const noexcept;
 

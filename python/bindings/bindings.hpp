@@ -24,5 +24,6 @@ void bind_node(py::module_& module);
 void bind_segment(py::module_& module);
 void bind_work(py::module_& module);
 void bind_buffer(py::module_& module);
+void bind_limits(py::module_& module);
 
 }  // namespace nodeshare::python

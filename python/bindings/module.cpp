@@ -26,4 +26,5 @@ PYBIND11_MODULE(_core, module)
   bind_segment(module);
   bind_node(module);
   bind_work(module);
+  bind_limits(module);
 }

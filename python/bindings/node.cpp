@@ -37,6 +37,7 @@ void bind_node(py::module_& module)
       .def_property_readonly("lane", [](const place& self) { return self.where.lane(); })
       .def_property_readonly("lanes", [](const place& self) { return self.where.lanes(); })
       .def_property_readonly("agreements", [](const place& self) { return self.meets->agreements(); })
+      .def_property_readonly("window_directory", [](const place& self) { return self.meets->window_directory(); })
       .def_property_readonly("token", [](const place& self) { return self.meets->token(); })
       .def("node_of", [](const place& self, int rank) { return self.where.node_of(rank); })
       .def("ranks_on",
