@@ -64,6 +64,9 @@ std::shared_ptr<control_page> make_page(topology_state& where, std::string& wind
       kind = memory_kind::memfd;
     }
   }
+  if (kind == memory_kind::memfd && leads && !trouble) {
+    trouble = memfd_provider.look(bytes, "");
+  }
   agree_by_mpi(where, trouble);
 
   const provider& source = provider_of(kind);

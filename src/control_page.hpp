@@ -51,6 +51,9 @@ struct rank_record {
   std::uint64_t start_time;
   cpu_set_t processors;
   bool window_possible, memfd_possible;  ///< its limits, for the segment being made
+  std::uint64_t group;                   ///< hash of its control group's name, 0: none has a limit
+  std::uint64_t group_leaves;            ///< bytes
+  char group_text[256];
   failure_kind kind;                     ///< of its failure in the call being explained
   bool over_communicator;
   char text[1024];

@@ -4,11 +4,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <mutex>
 #include <set>
 #include <span>
 
+#include "cgroup.hpp"
 #include "farewell.hpp"
 #include "linux.hpp"
 #include "meeting.hpp"
@@ -114,6 +116,66 @@ void node::fail(const call& what, std::string_view text, bool over_node)
 
 namespace {
 
+constexpr std::size_t step_bytes = std::size_t{64} << 20;
+
+/// Each rank that maps bytes pays their page tables too.
+std::size_t with_page_tables(std::size_t bytes, int ranks) { return bytes + bytes / 512 * static_cast<std::size_t>(ranks); }
+
+/// Leaves in this rank's record what its control groups leave it. Whatever goes over a group's limit is killed, so it is
+/// the only limit that no call answers.
+void look_at_group(rank_record& mine, std::size_t bytes)
+{
+  const auto group = bytes >= worth_asking_memory ? headroom() : std::nullopt;
+  mine.group = group ? std::hash<std::string>{}(group->group) | 1 : 0;
+  mine.group_leaves = group ? group->bytes : 0;
+  std::snprintf(mine.group_text, sizeof mine.group_text, "%s",
+                group ? (bytes_text(group->bytes) + " of " + bytes_text(group->limit) + " are left in the control group " +
+                         group->group)
+                            .c_str()
+                      : "");
+}
+
+constexpr const char* group_remedy = ": ask for more memory (Slurm: --mem, a container: --memory), use more nodes, or make "
+                                     "the array smaller";
+
+/// By the leader: a group pays for the pages that its ranks touch first, their blocks of the array.
+failure look_at_groups(const control_page& page, std::size_t bytes)
+{
+  for (int rank = 0; rank < page.ranks; ++rank) {
+    const rank_record& one = page.record(rank);
+    if (one.group == 0) {
+      continue;
+    }
+    std::size_t members = 0;
+    for (int other = 0; other < page.ranks; ++other) {
+      members += page.record(other).group == one.group ? 1 : 0;
+    }
+    const auto ranks = static_cast<std::size_t>(page.ranks);
+    if (one.group_leaves < bytes / ranks * members + bytes / 512 * members) {
+      return out_of_memory(one.group_text + std::string(group_remedy));
+    }
+  }
+  return {};
+}
+
+/// Makes this rank's pages present in steps: other programs of its control groups take memory too.
+failure populate(std::span<std::byte> mine, int ranks)
+{
+  for (std::size_t done = 0; done < mine.size(); done += step_bytes) {
+    const std::size_t step = std::min(step_bytes, mine.size() - done);
+    if (mine.size() > step_bytes) {
+      if (const auto group = headroom(); group && group->bytes < with_page_tables(step, 1) * static_cast<std::size_t>(ranks)) {
+        return out_of_memory("after " + bytes_text(done) + " of this rank's " + bytes_text(mine.size()) + ", " +
+                             bytes_text(group->bytes) + " are left in the control group " + group->group + group_remedy);
+      }
+    }
+    if (failure trouble = linux_api::populate(mine.data() + done, step)) {
+      return trouble;
+    }
+  }
+  return {};
+}
+
 /// What stands in the way of `bytes` here; also leaves in this rank's record which memory it could take part in.
 failure look_at_limits(const topology_state& where, rank_record& mine, const std::string& window_directory,
                        std::size_t bytes, bool reserve)
@@ -123,9 +185,9 @@ failure look_at_limits(const topology_state& where, rank_record& mine, const std
   if (bytes > (std::size_t{1} << 62)) {
     return out_of_memory("no machine has that much memory");
   }
+  look_at_group(mine, reserve ? bytes : 0);
   if (reserve && bytes >= worth_asking_memory) {
-    // each rank that maps the bytes pays their page tables too
-    const auto needed = bytes + bytes / 512 * static_cast<std::size_t>(where.node_size());
+    const auto needed = with_page_tables(bytes, where.node_size());
     if (const auto available = linux_api::memory_available(); available && *available < needed) {
       return out_of_memory(bytes_text(*available) +
                            " of memory are available there: make the array smaller, use more nodes or nodes with more "
@@ -197,11 +259,11 @@ std::span<std::byte> my_pages(const topology_state& where, const mapping& memory
 
 /// This rank's share of making new pages present. Pages that hold something already (a stale backing file, a device that
 /// placed them) are given back first: fresh ones are zero.
-failure take_new_pages(std::span<std::byte> mine, bool reserve)
+failure take_new_pages(std::span<std::byte> mine, int ranks, bool reserve)
 {
   const bool fresh = linux_api::punch(mine.data(), mine.size());
   if (reserve || !fresh) {
-    if (failure trouble = linux_api::populate(mine.data(), mine.size())) {
+    if (failure trouble = populate(mine, ranks)) {
       return trouble;
     }
   }
@@ -212,13 +274,13 @@ failure take_new_pages(std::span<std::byte> mine, bool reserve)
 }
 
 /// This rank's share of making used pages as good as new.
-failure take_used_pages(std::span<std::byte> mine, bool reserve, bool reserved, content wanted)
+failure take_used_pages(std::span<std::byte> mine, int ranks, bool reserve, bool reserved, content wanted)
 {
   if (wanted == content::zeros && !reserve && linux_api::punch(mine.data(), mine.size())) {
     return {};  // nothing is taken before it is touched
   }
   if (reserve && !reserved) {
-    if (failure trouble = linux_api::populate(mine.data(), mine.size())) {
+    if (failure trouble = populate(mine, ranks)) {
       return trouble;
     }
   }
@@ -307,10 +369,14 @@ failure node::make_plan(std::size_t bytes, bool reserve, segment_plan& plan)
     return {};
   }
   control_page& page = meetings_->page();
-  if (const failure trouble = choose_memory(page, plan.kind)) {
+  failure trouble = choose_memory(page, plan.kind);
+  if (!trouble) {
+    trouble = look_at_groups(page, bytes);
+  }
+  if (trouble) {
     return trouble;
   }
-  failure trouble = take_place(page, next_place_, reserve, plan.place);
+  trouble = take_place(page, next_place_, reserve, plan.place);
   if (!trouble && (trouble = provider_of(plan.kind).offer(bytes, plan.offered))) {
     page.word_of(plan.place).store(0, std::memory_order_release);
   }
@@ -336,14 +402,14 @@ failure node::take_memory(const segment_plan& chosen, bool reserve, content want
   if (chosen.recycled) {
     parts.mapped = recycler_->take(chosen.place);
     const bool reserved = (parts.word->load(std::memory_order_relaxed) & segment_word::reserved) != 0;
-    return take_used_pages(my_pages(*where_, parts.mapped, parts.bytes), reserve, reserved, wanted);
+    return take_used_pages(my_pages(*where_, parts.mapped, parts.bytes), where_->node_size(), reserve, reserved, wanted);
   }
   const provider& source = provider_of(chosen.kind);
   if (failure trouble = source.map(where_->node, where_->node_rank == 0, chosen.offered, parts.bytes, parts.mapped)) {
     return trouble;
   }
   linux_api::advise(parts.mapped.address, parts.mapped.bytes);  // before pages are taken, or they are small ones
-  return take_new_pages(my_pages(*where_, parts.mapped, parts.bytes), reserve);
+  return take_new_pages(my_pages(*where_, parts.mapped, parts.bytes), where_->node_size(), reserve);
 }
 
 /// Collective over the communicator: idle memory goes, and what only garbage holds; of other communicators too.

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "cgroup.hpp"
 #include "linux.hpp"
 #include "wait.hpp"
 
@@ -95,6 +96,9 @@ bool recycler::worth_keeping(const segment_parts& parts) const noexcept
   std::uint64_t bound = header.most_idle.load(std::memory_order_relaxed);
   if (parts.mapped.bytes >= worth_looking || bound == 0) {
     std::uint64_t available = linux_api::memory_available().value_or(0);
+    if (const auto group = headroom()) {
+      available = std::min(available, group->bytes);
+    }
     if (parts.kind == memory_kind::window) {
       if (const auto space = linux_api::space_of(window_directory_); space && !space->unlimited) {
         available = std::min(available, space->free);

@@ -83,7 +83,7 @@ class window final : public provider {
     if (!space->unlimited && space->free < wanted_free(bytes)) {
       return {failure_kind::out_of_shared_memory,
               bytes_text(space->free) + " are free in " + directory + ": make it larger (mount -o remount,size=…, in a "
-              "container --shm-size), use more nodes, or set NODESHARE_MEMORY=auto or memfd"};
+              "container --shm-size), use more nodes, or leave NODESHARE_MEMORY at auto, or memfd, which need none there"};
     }
     return {};
   }
