@@ -51,6 +51,7 @@ struct rank_record {
   std::uint64_t start_time;
   cpu_set_t processors;
   bool window_possible, memfd_possible;  ///< its limits, for the segment being made
+  std::uint64_t source;                  ///< address of the bytes that the segment is to hold, on the rank that has them
   std::uint64_t group;                   ///< hash of its control group's name, 0: none has a limit
   std::uint64_t group_leaves;            ///< bytes
   char group_text[256];
@@ -86,6 +87,7 @@ struct page_header {
   alignas(64) std::uint64_t token;
   verdict judged[2];  ///< in turn, as a rank may still read the last one
   segment_plan plan;
+  std::atomic<std::uint64_t> claimed;  ///< chunks of a rank's bytes that are on their way into the segment: see filling.cpp
   std::atomic<std::uint64_t> idle_bytes;    ///< of memory that nobody holds, kept for the next segment
   std::atomic<std::uint64_t> most_idle;     ///< bound of these, when last looked
   std::atomic<std::uint32_t> retirements;   ///< how often the leader retired idle memory

@@ -75,7 +75,7 @@ std::uint64_t mix(std::uint64_t hash, std::uint64_t value)
 
 }  // namespace
 
-system_calls calls{do_mremap, do_mmap, ::munmap, ::madvise, do_memfd_create, ::statvfs};
+system_calls calls{do_mremap, do_mmap, ::munmap, ::madvise, do_memfd_create, ::statvfs, ::process_vm_readv};
 
 std::size_t page_size() noexcept
 {
@@ -126,6 +126,34 @@ failure populate(std::byte* address, std::size_t bytes) noexcept
     }
   }
   return {};
+}
+
+failure write_at(int file, const std::byte* from, std::size_t bytes, std::size_t offset) noexcept
+{
+  for (std::size_t done = 0; done < bytes;) {
+    const ssize_t now = ::pwrite(file, from + done, bytes - done, static_cast<off_t>(offset + done));
+    if (now > 0) {
+      done += static_cast<std::size_t>(now);
+    } else if (now == 0 || errno != EINTR) {
+      return {failure_kind::out_of_shared_memory,
+              "the system has no page left at byte " + std::to_string(offset + done) + " (" + std::strerror(errno) + ")"};
+    }
+  }
+  return {};
+}
+
+bool read_process(pid_t pid, const std::byte* from, std::byte* to, std::size_t bytes) noexcept
+{
+  for (std::size_t done = 0; done < bytes;) {
+    const iovec here{to + done, bytes - done};
+    const iovec there{const_cast<std::byte*>(from) + done, bytes - done};
+    const ssize_t now = calls.process_vm_readv(pid, &here, 1, &there, 1, 0);
+    if (now <= 0) {
+      return false;
+    }
+    done += static_cast<std::size_t>(now);
+  }
+  return true;
 }
 
 std::optional<space> space_of(const std::string& path) noexcept

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <sys/statvfs.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include <atomic>
 #include <cstddef>
@@ -26,6 +27,8 @@ struct system_calls {
   int (*madvise)(void* address, std::size_t bytes, int advice);
   int (*memfd_create)(const char* name);
   int (*statvfs)(const char* path, struct statvfs* out);
+  ssize_t (*process_vm_readv)(pid_t pid, const iovec* to, unsigned long tos, const iovec* from, unsigned long froms,
+                              unsigned long flags);
 };
 extern system_calls calls;
 
@@ -48,6 +51,12 @@ bool punch(std::byte* address, std::size_t bytes) noexcept;
 
 /// Makes every page of [address, address + bytes) present, so that no later touch can be a SIGBUS.
 failure populate(std::byte* address, std::size_t bytes) noexcept;
+
+/// Writes into a file without mapping it (pwrite(2)).
+failure write_at(int file, const std::byte* from, std::size_t bytes, std::size_t offset) noexcept;
+
+/// Copies from another process' memory (process_vm_readv(2)). False where the system forbids it, as many containers do.
+bool read_process(pid_t pid, const std::byte* from, std::byte* to, std::size_t bytes) noexcept;
 
 /// Bytes free in the file system of `path`; nothing where it has no limit (tmpfs with size=0 reports 0 blocks).
 struct space {

@@ -12,6 +12,7 @@
 
 #include "cgroup.hpp"
 #include "farewell.hpp"
+#include "filling.hpp"
 #include "linux.hpp"
 #include "meeting.hpp"
 #include "nodeshare/error.hpp"
@@ -158,18 +159,33 @@ failure look_at_groups(const control_page& page, std::size_t bytes)
   return {};
 }
 
-/// Makes this rank's pages present in steps: other programs of its control groups take memory too.
+/// A look, now and then while pages are taken, at what the control groups leave: other programs take memory too.
+look_ahead look_ahead_of(int ranks)
+{
+  return [ranks, unseen = std::size_t{0}](std::size_t bytes) mutable -> failure {
+    unseen += bytes;
+    if (unseen < step_bytes) {
+      return {};
+    }
+    unseen = 0;
+    const auto group = headroom();
+    return group && group->bytes < with_page_tables(step_bytes, 1) * static_cast<std::size_t>(ranks)
+               ? out_of_memory(bytes_text(group->bytes) + " are left in the control group " + group->group + group_remedy)
+               : failure{};
+  };
+}
+
+/// Makes this rank's pages present.
 failure populate(std::span<std::byte> mine, int ranks)
 {
+  const look_ahead look = look_ahead_of(ranks);
   for (std::size_t done = 0; done < mine.size(); done += step_bytes) {
     const std::size_t step = std::min(step_bytes, mine.size() - done);
-    if (mine.size() > step_bytes) {
-      if (const auto group = headroom(); group && group->bytes < with_page_tables(step, 1) * static_cast<std::size_t>(ranks)) {
-        return out_of_memory("after " + bytes_text(done) + " of this rank's " + bytes_text(mine.size()) + ", " +
-                             bytes_text(group->bytes) + " are left in the control group " + group->group + group_remedy);
-      }
+    failure trouble = look(step);
+    if (!trouble) {
+      trouble = linux_api::populate(mine.data() + done, step);
     }
-    if (failure trouble = linux_api::populate(mine.data() + done, step)) {
+    if (trouble) {
       return trouble;
     }
   }
@@ -257,29 +273,13 @@ std::span<std::byte> my_pages(const topology_state& where, const mapping& memory
   return {memory.address + first * page, (last - first) * page};
 }
 
-/// This rank's share of making new pages present. Pages that hold something already (a stale backing file, a device that
-/// placed them) are given back first: fresh ones are zero.
-failure take_new_pages(std::span<std::byte> mine, int ranks, bool reserve)
-{
-  const bool fresh = linux_api::punch(mine.data(), mine.size());
-  if (reserve || !fresh) {
-    if (failure trouble = populate(mine, ranks)) {
-      return trouble;
-    }
-  }
-  if (!fresh) {
-    std::fill(mine.begin(), mine.end(), std::byte{0});
-  }
-  return {};
-}
-
 /// This rank's share of making used pages as good as new.
 failure take_used_pages(std::span<std::byte> mine, int ranks, bool reserve, bool reserved, content wanted)
 {
   if (wanted == content::zeros && !reserve && linux_api::punch(mine.data(), mine.size())) {
     return {};  // nothing is taken before it is touched
   }
-  if (reserve && !reserved) {
+  if ((reserve || wanted == content::zeros) && !reserved) {
     if (failure trouble = populate(mine, ranks)) {
       return trouble;
     }
@@ -292,35 +292,37 @@ failure take_used_pages(std::span<std::byte> mine, int ranks, bool reserve, bool
 
 }  // namespace
 
-std::shared_ptr<segment> node::create(const call& what, std::size_t bytes, bool reserve, content wanted, bool more)
+std::shared_ptr<segment> node::create(const call& what, const memory_request& wanted, bool more)
 {
   meetings_->require_communicator();
   try {
-    return try_to_create(what, bytes, reserve, wanted, more);
+    return try_to_create(what, wanted, more);
   } catch (const out_of_shared_memory&) {
     give_way(what);  // as all ranks do: a lack of memory is agreed on
   }
-  return try_to_create(what, bytes, reserve, wanted, more);
+  return try_to_create(what, wanted, more);
 }
 
-std::shared_ptr<segment> node::try_to_create(const call& what, std::size_t bytes, bool reserve, content wanted, bool more)
+std::shared_ptr<segment> node::try_to_create(const call& what, const memory_request& wanted, bool more)
 {
   control_page& page = meetings_->page();
   segment_plan& plan = page.header().plan;
   const bool leads = where_->node_rank == 0;
   const auto in_full = [&](failure trouble) {
     if (trouble) {
-      trouble.text = std::string(what.name) + " needs " + bytes_text(bytes) + " on each node: " + trouble.text;
+      trouble.text = std::string(what.name) + " needs " + bytes_text(wanted.bytes) + " on each node: " + trouble.text;
     }
     return trouble;
   };
 
+  rank_record& mine = page.record(where_->node_rank);
+  mine.source = reinterpret_cast<std::uintptr_t>(wanted.data);
   const failure objection =
-      in_full(look_at_limits(*where_, page.record(where_->node_rank), window_directory_, bytes, reserve));
+      in_full(look_at_limits(*where_, mine, window_directory_, wanted.bytes, wanted.reserve));
   bool planned = false;
   try {
     meetings_->agree(what, objection, scope::communicator, true, [&] {
-      const failure trouble = in_full(make_plan(bytes, reserve, plan));
+      const failure trouble = in_full(make_plan(wanted, plan));
       planned = !trouble;
       return trouble;
     });
@@ -333,7 +335,7 @@ std::shared_ptr<segment> node::try_to_create(const call& what, std::size_t bytes
 
   const segment_plan chosen = plan;
   segment_parts parts;
-  parts.bytes = bytes;
+  parts.bytes = wanted.bytes;
   parts.kind = chosen.kind;
   parts.owner = recycler_.get();
   parts.place = chosen.place;
@@ -341,7 +343,7 @@ std::shared_ptr<segment> node::try_to_create(const call& what, std::size_t bytes
   parts.home = shared_from_this();
   recycler_->drop_retired();
   try {
-    meetings_->agree(what, in_full(take_memory(chosen, reserve, wanted, parts)), scope::communicator, more);
+    meetings_->agree(what, in_full(take_memory(chosen, wanted, parts)), scope::communicator, more);
   } catch (...) {
     if (!chosen.recycled) {
       parts.word->fetch_or(segment_word::retired, std::memory_order_relaxed);
@@ -349,7 +351,7 @@ std::shared_ptr<segment> node::try_to_create(const call& what, std::size_t bytes
     recycler_->let_go(parts);
     throw;
   }
-  if (chosen.recycled && reserve && leads) {
+  if (chosen.recycled && wanted.reserve && leads && parts.mapped.bytes == pages_for(wanted.bytes)) {
     parts.word->fetch_or(segment_word::reserved, std::memory_order_relaxed);
   }
   static const std::uint64_t files = linux_api::raise_open_files();
@@ -362,22 +364,23 @@ std::shared_ptr<segment> node::try_to_create(const call& what, std::size_t bytes
 }
 
 /// By the leader, when all have let go of what they will: where the memory is to come from.
-failure node::make_plan(std::size_t bytes, bool reserve, segment_plan& plan)
+failure node::make_plan(const memory_request& wanted, segment_plan& plan)
 {
+  control_page& page = meetings_->page();
   plan = {};
-  if (recycler_->choose(bytes, plan)) {
+  page.header().claimed.store(0, std::memory_order_relaxed);
+  if (recycler_->choose(wanted.bytes, plan)) {
     return {};
   }
-  control_page& page = meetings_->page();
   failure trouble = choose_memory(page, plan.kind);
   if (!trouble) {
-    trouble = look_at_groups(page, bytes);
+    trouble = look_at_groups(page, wanted.bytes);
   }
   if (trouble) {
     return trouble;
   }
-  trouble = take_place(page, next_place_, reserve, plan.place);
-  if (!trouble && (trouble = provider_of(plan.kind).offer(bytes, plan.offered))) {
+  trouble = take_place(page, next_place_, wanted.reserve, plan.place);
+  if (!trouble && (trouble = provider_of(plan.kind).offer(wanted.bytes, plan.offered))) {
     page.word_of(plan.place).store(0, std::memory_order_release);
   }
   return trouble;
@@ -397,19 +400,31 @@ void node::drop_plan(const segment_plan& plan)
 }
 
 /// Between the two agreements of a creation: whatever goes wrong here is reported in the second, so all come to it.
-failure node::take_memory(const segment_plan& chosen, bool reserve, content wanted, segment_parts& parts)
+failure node::take_memory(const segment_plan& chosen, const memory_request& wanted, segment_parts& parts)
 {
   if (chosen.recycled) {
     parts.mapped = recycler_->take(chosen.place);
-    const bool reserved = (parts.word->load(std::memory_order_relaxed) & segment_word::reserved) != 0;
-    return take_used_pages(my_pages(*where_, parts.mapped, parts.bytes), where_->node_size(), reserve, reserved, wanted);
+  } else {
+    const provider& source = provider_of(chosen.kind);
+    if (failure trouble = source.map(where_->node, where_->node_rank == 0, chosen.offered, parts.bytes, parts.mapped)) {
+      return trouble;
+    }
+    linux_api::advise(parts.mapped.address, parts.mapped.bytes);  // before pages are taken, or they are small ones
   }
-  const provider& source = provider_of(chosen.kind);
-  if (failure trouble = source.map(where_->node, where_->node_rank == 0, chosen.offered, parts.bytes, parts.mapped)) {
-    return trouble;
+  const bool reserved = chosen.recycled && (parts.word->load(std::memory_order_relaxed) & segment_word::reserved) != 0;
+  const int ranks = where_->node_size();
+  if (wanted.source >= 0 && where_->node_of[static_cast<std::size_t>(wanted.source)] == where_->node_index) {
+    const auto& all = where_->ranks_on[static_cast<std::size_t>(where_->node_index)];
+    const auto root = static_cast<int>(std::find(all.begin(), all.end(), wanted.source) - all.begin());
+    return fill(meetings_->page(), where_->node_rank, root, parts, !reserved, look_ahead_of(ranks));
   }
-  linux_api::advise(parts.mapped.address, parts.mapped.bytes);  // before pages are taken, or they are small ones
-  return take_new_pages(my_pages(*where_, parts.mapped, parts.bytes), where_->node_size(), reserve);
+  const std::span<std::byte> mine = my_pages(*where_, parts.mapped, parts.bytes);
+  // New pages that hold something already (a stale backing file, a device that placed them) are given back: fresh ones
+  // are zero. Where that can't be, they are as good as used ones.
+  if (!chosen.recycled && linux_api::punch(mine.data(), mine.size())) {
+    return wanted.reserve ? populate(mine, ranks) : failure{};
+  }
+  return take_used_pages(mine, ranks, wanted.reserve, reserved, wanted.holds);
 }
 
 /// Collective over the communicator: idle memory goes, and what only garbage holds; of other communicators too.

@@ -59,7 +59,7 @@ work::work(const call& what, std::shared_ptr<node> home, std::size_t count, std:
       chunk_(chunk),
       how_(how),
       range_(range_of(home->where(), home->where().node_index, count)),
-      cells_(home->create(what, sizeof(cells) + sizeof(share) * static_cast<std::size_t>(home->where().node_size()), true))
+      cells_(home->create(what, {.bytes = sizeof(cells) + sizeof(share) * static_cast<std::size_t>(home->where().node_size())}))
 {
 }
 

@@ -25,6 +25,15 @@ struct segment_plan;
 /// What new memory is to hold.
 enum class content { zeros, unspecified };
 
+/// Memory that is asked for, the same on every rank but for `data`.
+struct memory_request {
+  std::size_t bytes = 0;
+  bool reserve = true;  ///< makes every page present now, by all ranks in parallel; without it a full system is a SIGBUS
+  content holds = content::zeros;
+  int source = -1;                  ///< rank whose `data` its node's memory is to hold, instead of `holds`; -1: none
+  const std::byte* data = nullptr;  ///< on that rank: `bytes` bytes
+};
+
 /// A collective call as its ranks compare it: everything that must be the same on all of them is in the digest.
 struct call {
   std::string_view name;
@@ -68,14 +77,11 @@ class node : public std::enable_shared_from_this<node> {
   /// interrupted.
   void fail(const call& what, std::string_view text, bool over_node = false);
 
-  /// Collective over the communicator. Memory of `bytes` bytes on each node: what an earlier segment has left, or new.
+  /// Collective over the communicator. Memory on each node: what an earlier segment has left, or new.
   ///
-  /// @param reserve  makes every page present now, by all ranks in parallel; without it a full system is a SIGBUS later
-  /// @param wanted   zeros, or whatever is there
   /// Throws `out_of_shared_memory`: then idle memory and garbage have given way, everything is given back, and the job
   /// stays usable.
-  std::shared_ptr<segment> create(const call& what, std::size_t bytes, bool reserve, content wanted = content::zeros,
-                                  bool more = false);
+  std::shared_ptr<segment> create(const call& what, const memory_request& wanted, bool more = false);
 
   /// Collective over the communicator. Gives memory that lies idle for the next segment back to the system.
   void trim(const call& what);
@@ -101,10 +107,10 @@ class node : public std::enable_shared_from_this<node> {
   [[nodiscard]] std::uint64_t token() const noexcept;
 
  private:
-  std::shared_ptr<segment> try_to_create(const call& what, std::size_t bytes, bool reserve, content wanted, bool more);
-  failure make_plan(std::size_t bytes, bool reserve, segment_plan& plan);
+  std::shared_ptr<segment> try_to_create(const call& what, const memory_request& wanted, bool more);
+  failure make_plan(const memory_request& wanted, segment_plan& plan);
   void drop_plan(const segment_plan& plan);
-  failure take_memory(const segment_plan& chosen, bool reserve, content wanted, segment_parts& parts);
+  failure take_memory(const segment_plan& chosen, const memory_request& wanted, segment_parts& parts);
   void give_way(const call& what);
 
   std::shared_ptr<topology_state> where_;

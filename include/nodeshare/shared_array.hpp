@@ -68,8 +68,9 @@ class shared_array {
     arguments += "}, " + std::to_string(sizeof(T)) + " bytes each" + (how.layout == layout::left ? ", layout::left" : "") +
                  (how.reserve ? "" : ", reserve=false") +
                  (how.holds == content::zeros ? "" : ", content::unspecified");
-    memory_ = node::of(where)->create(call("shared_array", arguments, place), bytes_of(extents, sizeof(T)), how.reserve,
-                                        how.holds);
+    memory_ = node::of(where)->create(
+        call("shared_array", arguments, place),
+        {.bytes = bytes_of(extents, sizeof(T)), .reserve = how.reserve, .holds = how.holds});
   }
   explicit shared_array(MPI_Comm comm, const extents_type& extents, options how = {},
                         std::source_location place = std::source_location::current())

@@ -69,10 +69,23 @@ void bind_node(py::module_& module)
           [](const place& self, const string& name, const string& arguments, std::size_t bytes, bool reserve, bool zeros,
              bool more) {
             const py::gil_scoped_release release;
-            return self.meets->create(call(name, arguments), bytes, reserve,
-                                      zeros ? content::zeros : content::unspecified, more);
+            const content holds = zeros ? content::zeros : content::unspecified;
+            return self.meets->create(call(name, arguments), {.bytes = bytes, .reserve = reserve, .holds = holds}, more);
           },
           "Collective over the communicator. Bytes on each node, zeros or whatever is there.")
+      .def(
+          "create_from",
+          [](const place& self, const string& name, const string& arguments, std::size_t bytes, int source,
+             std::uintptr_t data, bool more) {
+            const py::gil_scoped_release release;
+            return self.meets->create(call(name, arguments),
+                                      {.bytes = bytes,
+                                       .holds = content::unspecified,
+                                       .source = source,
+                                       .data = reinterpret_cast<const std::byte*>(data)},
+                                      more);
+          },
+          "Collective over the communicator. Bytes on each node; on that of rank `source` those at its address `data`.")
       .def(
           "trim",
           [](const place& self, const string& name, const string& arguments) {

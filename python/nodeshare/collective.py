@@ -48,6 +48,11 @@ class collective:
         made: _core.Segment = self._in_step(self._node.create, nbytes, reserve, zeros, more)
         return made
 
+    def create_from(self, nbytes: int, source: int, data: int) -> _core.Segment:
+        """Collective over the communicator. Bytes on each node; on that of rank `source` those at its address `data`."""
+        made: _core.Segment = self._in_step(self._node.create_from, nbytes, source, data, True)
+        return made
+
     def trim(self) -> None:
         """Collective over the communicator. Gives idle memory back to the system."""
         self._in_step(self._node.trim)

@@ -203,14 +203,18 @@ def array(obj: Any, dtype: Any = None, *, root: int = 0, writable: bool = False,
             layout = make_layout(value.shape, kind, order, where)
             if layout.shape != value.shape:
                 raise InvalidArgument(f"dtype is {dtype!r}: array() does not take subarray types")
-            header = pickle.dumps((layout.shape, layout.dtype, layout.order))
+            as_it_is = value.dtype == layout.dtype and (order == "F" or value.flags.c_contiguous)
+            header = pickle.dumps((layout.shape, layout.dtype, layout.order, as_it_is))
         call.agree(more=True)
-        shape, kind, order = pickle.loads(call.exchange(header, root))
+        shape, kind, order, as_it_is = pickle.loads(call.exchange(header, root))
         layout = Layout(shape, kind, order, where, "array")
         call.arguments += f", shape={shape}, dtype={describe_dtype(kind)}"
-        segment = call.create(layout.nbytes, True, zeros=False, more=True)
+        if as_it_is:
+            segment = call.create_from(layout.nbytes, root, value.ctypes.data if is_root else 0)
+        else:
+            segment = call.create(layout.nbytes, True, zeros=False, more=True)
         made = SharedArray(segment, layout, writable)
-        if is_root:
+        if is_root and not as_it_is:
             segment.ndarray(kind, shape, layout.strides, True)[...] = value
         call.replicate(segment, whole_run(layout, node))
         return made

@@ -149,7 +149,7 @@ constexpr std::size_t megabyte = std::size_t{1} << 20;
 /// Collective over the communicator. Memory of each node.
 inline memory make(const topology& where, std::size_t bytes, bool reserve = true)
 {
-  return node::of(where)->create(call("make", std::to_string(bytes)), bytes, reserve);
+  return node::of(where)->create(call("make", std::to_string(bytes)), {.bytes = bytes, .reserve = reserve});
 }
 
 /// Collective over the node of `one`.

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// @file
+/// One rank's private bytes into a segment of its node, by all its ranks at once.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+
+#include "control_page.hpp"
+#include "failure.hpp"
+#include "provider.hpp"
+
+namespace nodeshare {
+
+/// Looks whether the system has so many bytes more.
+using look_ahead = std::function<failure(std::size_t)>;
+
+/// Local, by every rank of the node between two meetings; the leader has set `page_header::claimed` to 0, and rank
+/// `root` of the node has left the address of its bytes in its record.
+///
+/// Taking a page from the system costs more than copying it, so the ranks share it: the root goes from the front, by
+/// pwrite(2) where there is a file, which faults in no mapping; the others from the back, by process_vm_readv(2) from the
+/// root's memory. Where the system forbids that, they make the pages present and the root copies.
+failure fill(control_page& page, int node_rank, int root, const segment_parts& parts, bool fresh, const look_ahead& look);
+
+}  // namespace nodeshare
