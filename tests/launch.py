@@ -7,11 +7,14 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import tempfile
+import textwrap
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background: programs would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -118,3 +121,36 @@ class Job:
     @staticmethod
     def _read(file) -> str:  # type: ignore[no-untyped-def]
         return os.pread(file.fileno(), 1 << 30, 0).decode(errors="replace")
+
+
+class Jobs:
+    """Starts Python scripts on so many ranks (0: plain python, without a launcher)."""
+
+    def __init__(self, folder: Path, launch: Callable[[int], list[str]] = mpiexec) -> None:
+        self._folder = folder
+        self._launch = launch
+        self._started: list[Job] = []
+
+    def start(self, ranks: int, script: str, *, env: Mapping[str, str] | None = None) -> Job:
+        """Start a script and return the running job: see `Job.send`, `Job.wait_for`, `Job.wait`."""
+        path = self._folder / f"script{len(self._started)}.py"
+        path.write_text(textwrap.dedent(script))
+        words = self._launch(ranks) if ranks else []
+        job = Job([*words, sys.executable, "-u", str(path)], env, cwd=str(self._folder))
+        self._started.append(job)
+        return job
+
+    def __call__(
+        self, ranks: int, script: str, *, env: Mapping[str, str] | None = None, timeout: float = 60, left_ok: bool = False
+    ) -> Ended:
+        """Run a script to its end; one that hangs for `timeout` seconds or leaves processes behind is a failure."""
+        ended = self.start(ranks, script, env=env).wait(timeout)
+        if ended.timed_out:
+            raise AssertionError(f"the job did not end within {timeout:g} s\n{ended.out}\n{ended.err}")
+        if ended.left and not left_ok:
+            raise AssertionError(f"the job left processes behind: {ended.left}")
+        return ended
+
+    def end(self) -> None:
+        for job in self._started:
+            job.wait(0)
