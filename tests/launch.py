@@ -70,14 +70,18 @@ class Job:
         end = time.monotonic() + timeout
         while True:
             over = self.process.poll() is not None or time.monotonic() > end
-            if text in self._read(self._out) + self._read(self._err):
+            if text in self.output():
                 return True
             if over:
                 return False
             time.sleep(0.02)
 
-    def wait(self, timeout: float) -> Ended:
-        """Wait for its end, after `timeout` seconds (from now) enforce it; kill what it has left behind."""
+    def output(self) -> str:
+        """Return what it has written so far, errors last."""
+        return self._read(self._out) + self._read(self._err)
+
+    def wait(self, timeout: float, grace: float = 0.5) -> Ended:
+        """Wait for its end, after `timeout` seconds (from now) enforce it; kill what is left of it `grace` s later."""
         timed_out = False
         try:
             try:
@@ -90,7 +94,7 @@ class Job:
             pass
         finally:  # also when the tests are interrupted
             seconds = time.monotonic() - self._begin
-            left = self._kill_all(grace=0.5 if self.process.poll() is not None else 0)
+            left = self._kill_all(grace if self.process.poll() is not None else 0)
             code = self.process.wait()
         return Ended(code, self._read(self._out), self._read(self._err), seconds, timed_out, left)
 
