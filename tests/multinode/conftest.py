@@ -37,6 +37,7 @@ class Hosts:
             "RIG_NAME": f"rig{number}",
             "RIG_NET": self.net,
             "RIG_PORT": str(16817 + 2 * number),
+            "RIG_CPUS": str(Slurm.cpus),
             "RIG_SHARE": ":".join(str(folder) for folder in shared if Path("/tmp") in folder.parents),
         }
 
@@ -87,6 +88,8 @@ class Hosts:
 class Slurm:
     """A Slurm whose nodes are the hosts."""
 
+    cpus = 2  # of a node
+
     def __init__(self, hosts: Hosts) -> None:
         self.env = {"SLURM_CONF": hosts.script("slurm.sh", "conf")}
 
@@ -95,7 +98,7 @@ class Slurm:
 
     def sbatch(self, *words: str, folder: Path, env: Mapping[str, str], timeout: float = 120) -> tuple[str, str]:
         """Submit a job from a folder and wait for its end; return how Slurm says it ended, and what it wrote."""
-        env = {**os.environ, **self.env, **env}
+        env = {**env, **self.env}
         out = folder / "job.out"
         submit = ["sbatch", "--parsable", f"--output={out}", *words]
         job = subprocess.run(submit, cwd=folder, env=env, capture_output=True, text=True)

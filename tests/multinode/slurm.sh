@@ -17,7 +17,7 @@ set -euo pipefail
 name=${RIG_NAME:-rig}
 net=${RIG_NET:-10.77.0}
 port=${RIG_PORT:-16817}
-cpus=${RIG_CPUS:-4}
+cpus=${RIG_CPUS:-2}
 state=/run/nodeshare-$name-slurm
 nodes=$(dirname "$(readlink -f "$0")")/nodes.sh
 export RIG_NAME=$name RIG_NET=$net SLURM_CONF=$state/slurm.conf
