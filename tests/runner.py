@@ -3,7 +3,7 @@
 
   cpp/NAME         a suite of the C++ tests, through CTest     } in each run: a number of ranks, and how they are put on
   python/test_X    a file of pytest tests, on all ranks        } pretend nodes; the fast ones also with memfd as memory
-  faults, programs, packaging                                    pytest files on no rank, which start what they need
+  faults, programs, multinode, packaging                         pytest files on no rank, which start what they need
 
 Counted are test cases, once for each start. Skips are listed with their reasons; a test that hangs is a failure, names
 itself and its ranks, and costs its file. The list of runs is in tests/cpp/CMakeLists.txt.
@@ -78,7 +78,7 @@ def starts(fast: bool) -> list[Start]:
             for file in files:
                 words = [*mpiexec(int(ranks)), *pytest, str(file.relative_to(root))]
                 plan.append(Start(f"python/{file.stem}", where, words, env))
-    for folder in ["faults", "programs"] + ["packaging"] * (not fast):
+    for folder in ["faults", "programs"] + ["multinode", "packaging"] * (not fast):
         for file in sorted((root / "tests" / folder).glob("test_*.py")):
             words = [*pytest, *(["-m", "not slow"] * fast), str(file.relative_to(root))]
             plan.append(Start(f"{folder}/{file.stem}", "", words))
@@ -112,7 +112,7 @@ def main() -> int:
         prog="tests/run.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="only tests with this in their name: topology, cpp/")
-    parser.add_argument("--fast", action="store_true", help="2 and 3 ranks, one memory, without packaging")
+    parser.add_argument("--fast", action="store_true", help="2 and 3 ranks, one memory, without multinode, packaging")
     options = parser.parse_args()
     plan = [s for s in starts(options.fast) if not options.names or any(name in s.name for name in options.names)]
     if not plan:
@@ -147,6 +147,8 @@ def main() -> int:
             print(f"       $ {' '.join(f'{k}={v}' for k, v in start.env.items())} {' '.join(start.argv)}")
             print("\n".join(f"     | {line}" for line in shown(output, start) + notes))
         sys.stdout.flush()
+        for change in re.findall(r"^nodeshare: (installing by .*)", ended.out, re.M):
+            print(f"       {change}")
         for reason in re.findall(r"^(?:\d+: )?SKIPPED (?:\[\d+\] )?(.*)", ended.out, re.M):
             reasons[reason] += 1
         total += counts

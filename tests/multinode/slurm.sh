@@ -30,8 +30,8 @@ lacks() {
   for pair in slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client munged:munge; do
     command -v "${pair%:*}" >/dev/null || missing+=("${pair#*:}")
   done
-  # no package of Slurm asks for it, yet `srun --mpi=pmix` loads it
-  ldconfig -p | grep -q 'libpmix\.so\.2' || missing+=(libpmix2)
+  # no package of Slurm asks for it, yet Debian's `srun --mpi=pmix` opens libpmix.so
+  ! command -v dpkg >/dev/null || compgen -G "/usr/lib/*/pmix2/lib/libpmix.so" >/dev/null || missing+=(libpmix-dev)
   echo "${missing[@]}"
 }
 

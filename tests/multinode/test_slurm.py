@@ -3,12 +3,13 @@
 
 import os
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from launch import Job
+from launch import Job, mpiexec
 
 pytest.importorskip("pvlib")
 pytest.importorskip("h5py")
@@ -35,12 +36,13 @@ def fresh():
     return env
 
 
-@pytest.mark.parametrize("launcher", [None, "srun", "srun --mpi=pmix"])
+@pytest.mark.parametrize("launcher", ["mpiexec", "srun"])
 @pytest.mark.parametrize("nodes", [1, 2])
 def test_weather(slurm, alone, tmp_path, nodes, launcher):
     env = fresh()
-    if launcher:
-        env["MPIEXEC"] = launcher
+    if launcher == "srun":
+        about = subprocess.run([*mpiexec(1)[:-2], "--version"], capture_output=True, text=True).stdout
+        env["MPIEXEC"] = "srun --mpi=pmix" if "Open MPI" in about else "srun --mpi=pmi2"
     words = [f"--nodes={nodes}", str(root / "slurm/weather.sh"), *FEW, str(tmp_path / "found"), "--check"]
     state, out = slurm.sbatch(*words, folder=tmp_path, env=env)
     assert state == "COMPLETED 0:0", out
