@@ -144,14 +144,12 @@ class Jobs:
         self._started.append(job)
         return job
 
-    def __call__(
-        self, ranks: int, script: str, *, env: Mapping[str, str] | None = None, timeout: float = 60, left_ok: bool = False
-    ) -> Ended:
+    def __call__(self, ranks: int, script: str, *, env: Mapping[str, str] | None = None, timeout: float = 60) -> Ended:
         """Run a script to its end; one that hangs for `timeout` seconds or leaves processes behind is a failure."""
         ended = self.start(ranks, script, env=env).wait(timeout)
         if ended.timed_out:
             raise AssertionError(f"the job did not end within {timeout:g} s\n{ended.out}\n{ended.err}")
-        if ended.left and not left_ok:
+        if ended.left:
             raise AssertionError(f"the job left processes behind: {ended.left}")
         return ended
 

@@ -7,27 +7,14 @@ from pathlib import Path
 import pytest
 
 from launch import Job
-from runner import count
+from runner import LINES_OF_A_FAILURE, count
 
 root = Path(__file__).resolve().parents[2]
-CPP = "agreement node replicate shared_array topology work".split()
-PYTHON = "creating errors io mismatch rows together topology work".split()
-
-
-@pytest.fixture(params=[False, True], ids=["2+1", "cyclic"])
-def on_hosts(request, hosts, tmp_path, record_property):
-    """Run a program on 3 ranks whose last line says how many cases passed."""
-
-    def run(*words):
-        env = {"NODESHARE_TEST_FOLDER": str(tmp_path), "PYTHONFAULTHANDLER": "1"}
-        ended = Job([*hosts.mpiexec(3, cyclic=request.param), *words], env, str(root)).wait(120)
-        cases = count(ended.out, ended.code)
-        told = "\n".join((ended.out + ended.err).splitlines()[-80:])
-        assert not (ended.timed_out or ended.left or cases["failed"]), f"{ended.left}\n{told}"
-        assert cases["passed"], told
-        record_property("cases", cases["passed"])
-
-    return run
+BLOCK = (
+    "cpp/agreement cpp/node cpp/replicate cpp/shared_array cpp/work python/creating python/errors python/io "
+    "python/mismatch python/rows python/together python/topology python/work"
+).split()
+CYCLIC = "cpp/replicate cpp/shared_array cpp/work python/rows python/together python/topology python/work".split()
 
 
 def test_these_are_two_hosts(job):
@@ -47,16 +34,25 @@ def test_these_are_two_hosts(job):
 
 
 def test_ranks_can_take_turns_among_the_hosts(hosts, tmp_path):
-    ended = Job([*hosts.mpiexec(3, cyclic=True), "sh", "-c", "hostname > $0$OMPI_COMM_WORLD_RANK$PMI_RANK", f"{tmp_path}/"]).wait(60)
+    script = "hostname > $0/$OMPI_COMM_WORLD_RANK$PMI_RANK"
+    ended = Job([*hosts.mpiexec(3, cyclic=True), "sh", "-c", script, str(tmp_path)]).wait(60)
     assert ended.code == 0, ended.err
     assert [(tmp_path / str(rank)).read_text() for rank in range(3)] == ["node1\n", "node2\n", "node1\n"]
 
 
-@pytest.mark.parametrize("suite", CPP)
-def test_cpp(on_hosts, suite):
-    on_hosts(f"{sys.prefix}/build/tests/cpp/nodeshare_tests", f"--run_test={suite}", "--color_output=no")
-
-
-@pytest.mark.parametrize("suite", PYTHON)
-def test_python(on_hosts, suite):
-    on_hosts(sys.executable, "-m", "pytest", "-q", "--color=no", f"tests/python/test_{suite}.py")
+@pytest.mark.parametrize(
+    ("order", "suite"), [*(("block", suite) for suite in BLOCK), *(("cyclic", suite) for suite in CYCLIC)]
+)
+def test_suite(hosts, tmp_path, record_property, order, suite):
+    kind, _, name = suite.partition("/")
+    if kind == "cpp":
+        words = [f"{sys.prefix}/build/tests/cpp/nodeshare_tests", f"--run_test={name}", "--color_output=no"]
+    else:
+        words = [sys.executable, "-m", "pytest", "-q", "--color=no", f"tests/python/test_{name}.py"]
+    env = {"NODESHARE_TEST_FOLDER": str(tmp_path), "PYTHONFAULTHANDLER": "1"}
+    ended = Job([*hosts.mpiexec(3, cyclic=order == "cyclic"), *words], env, str(root)).wait(120)
+    cases = count(ended.out, ended.code)
+    told = "\n".join((ended.out + ended.err).splitlines()[-LINES_OF_A_FAILURE:])
+    if ended.timed_out or ended.left or cases["failed"] or not cases["passed"]:
+        pytest.fail(f"{told}\nleft behind: {ended.left}", pytrace=False)
+    record_property("cases", cases["passed"])
