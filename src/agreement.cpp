@@ -47,10 +47,13 @@ verdict make_verdict(failure_kind kind, const std::string& text)
   return out;
 }
 
-/// A lack of memory is what all ranks raise, whatever else went wrong: they may then ask for it once more, together.
-bool precedes(failure_kind one, failure_kind other)
+/// Which failure is told: a lack of memory, which all ranks then raise, so that they may ask once more together; else that
+/// of the lowest rank.
+bool precedes(failure_kind kind, int rank, const node_report& other)
 {
-  return one == failure_kind::out_of_shared_memory && other != failure_kind::out_of_shared_memory;
+  const bool memory = kind == failure_kind::out_of_shared_memory;
+  const bool other_memory = other.kind == failure_kind::out_of_shared_memory;
+  return memory != other_memory ? memory : rank < other.first_failed;
 }
 
 /// What the reports of all nodes add up to; `none` if every rank failed by itself.
@@ -63,7 +66,7 @@ verdict decide(const std::vector<node_report>& reports)
   for (const node_report& one : reports) {
     failed += one.failed;
     present += one.present;
-    if (one.failed > 0 && (first_failed == nullptr || precedes(one.kind, first_failed->kind))) {
+    if (one.failed > 0 && (first_failed == nullptr || precedes(one.kind, one.first_failed, *first_failed))) {
       first_failed = &one;
     }
     calls += (calls.empty() ? "" : "; ") + std::string(one.calls);
@@ -197,6 +200,7 @@ void meeting_place::require_all_stayed(const call& what, const gathering& seen, 
     node_report ours;
     ours.present = page_->ranks;
     ours.failed = 1;
+    ours.first_failed = rank_of(seen.left_early);
     ours.kind = failure_kind::other;
     append(ours.failed_text, sizeof ours.failed_text, text);
     try {
@@ -273,7 +277,8 @@ node_report meeting_place::report(const gathering& seen) const
     ++out.present;
     if (record.kind != failure_kind::none) {
       ++out.failed;
-      if (out.failed == 1 || precedes(record.kind, out.kind)) {
+      if (out.failed == 1 || precedes(record.kind, rank_of(rank), out)) {
+        out.first_failed = rank_of(rank);
         out.kind = record.kind;
         append(out.failed_text, sizeof out.failed_text,
                name_of(rank) + " failed in " + record.called + ": " + record.text);

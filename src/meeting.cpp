@@ -71,10 +71,14 @@ meeting_place::meeting_place(topology_state& where, std::shared_ptr<control_page
 
 meeting_place::~meeting_place() = default;
 
+int meeting_place::rank_of(int node_rank) const
+{
+  return where_.ranks_on[static_cast<std::size_t>(where_.node_index)][static_cast<std::size_t>(node_rank)];
+}
+
 std::string meeting_place::name_of(int node_rank) const
 {
-  const int rank = where_.ranks_on[static_cast<std::size_t>(where_.node_index)][static_cast<std::size_t>(node_rank)];
-  return "rank " + std::to_string(rank) + " on " + where_.host +
+  return "rank " + std::to_string(rank_of(node_rank)) + " on " + where_.host +
          (where_.node_count > 1 ? " (node " + std::to_string(where_.node_index) + ")" : "");
 }
 

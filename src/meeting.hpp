@@ -40,6 +40,7 @@ struct gathering {
 struct node_report {
   std::int32_t present = 0;
   std::int32_t failed = 0;
+  std::int32_t first_failed = 0;           ///< its rank in the communicator
   failure_kind kind = failure_kind::none;  ///< of the first that failed
   char failed_text[1536] = "";             ///< who, where, what; empty if none
   char ended_text[1024] = "";              ///< who and how; empty if none
@@ -99,6 +100,7 @@ class meeting_place {
   bool word_from_other_nodes(int tag);
   bool someone_gave_up();
   bool someone_ended(parties who);
+  int rank_of(int node_rank) const;  ///< in the communicator
   std::string name_of(int node_rank) const;
   verdict& judged() const noexcept { return page_->header().judged[heard_ % 2]; }
   bool leads() const noexcept { return where_.node_rank == 0; }
