@@ -100,6 +100,7 @@ class Slurm:
         """Submit a job from a folder and wait for its end; return how Slurm says it ended, and what it wrote."""
         env = {**env, **self.env}
         out = folder / "job.out"
+        out.touch()
         submit = ["sbatch", "--parsable", f"--output={out}", *words]
         job = subprocess.run(submit, cwd=folder, env=env, capture_output=True, text=True)
         assert job.returncode == 0, job.stderr
@@ -134,6 +135,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
                 pass
         hosts = Hosts(number, [root, tmp_path_factory.getbasetemp()])
         try:
+            hosts.script("slurm.sh", "stop")  # what a killed run may have left
             hosts.script("nodes.sh", "up", str(len(HOSTS)))
             yield hosts
         finally:
