@@ -122,7 +122,7 @@ def lack(what: str) -> NoReturn:
 
 @pytest.fixture(scope="session")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
-    """Make the hosts; they share the project and pytest's temporary folder."""
+    """Make the hosts; they share the project, pytest's temporary folder, and the MPI's."""
     missing = subprocess.run([here / "nodes.sh", "lacks"], capture_output=True, text=True, check=True).stdout.strip()
     if missing:
         lack(missing)
@@ -133,7 +133,8 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
                 break
             except OSError:
                 pass
-        hosts = Hosts(number, [root, tmp_path_factory.getbasetemp()])
+        launcher = Path(shutil.which(mpiexec(1)[0]) or "/").resolve()
+        hosts = Hosts(number, [root, tmp_path_factory.getbasetemp(), launcher.parent.parent])
         try:
             hosts.script("slurm.sh", "stop")  # what a killed run may have left
             hosts.script("nodes.sh", "up", str(len(HOSTS)))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The tests in which nodes matter, over two hosts that share no memory; elsewhere nodes are pretended."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -24,12 +25,12 @@ def test_these_are_two_hosts(job):
         import os
         import nodeshare as ns
         t = ns.topology()
-        print(t.rank, t.node, t.host, os.stat("/dev/shm").st_dev, flush=True)
+        print("rank", t.rank, "is on", t.node, t.host, os.stat("/dev/shm").st_dev, flush=True)
         """,
     )
     assert ended.code == 0, ended.err
-    places = [line.split()[1:] for line in sorted(ended.out.splitlines())]
-    assert [place[:2] for place in places] == [["0", "node1"], ["0", "node1"], ["1", "node2"]]
+    places = [place for _, *place in sorted(re.findall(r"rank (\d) is on (\d) (\w+) (\d+)", ended.out))]
+    assert [place[:2] for place in places] == [["0", "node1"], ["0", "node1"], ["1", "node2"]], ended.out
     assert places[0] == places[1] and places[0][2] != places[2][2]
 
 
