@@ -43,5 +43,7 @@ PY
 project=$(find_project) || exit 1
 # shellcheck source=slurm/environment.sh
 . "$project/slurm/environment.sh" || exit 1
+# MPICH's mpiexec starts its helpers by srun; a PMIx that srun offers them would come between it and the ranks.
+case ${MPIEXEC:-} in srun | srun\ * | */srun*) ;; *) export SLURM_MPI_TYPE=none ;; esac
 # shellcheck disable=SC2086 # MPIEXEC may hold arguments
 exec ${MPIEXEC:-mpiexec} -n "$(count_ranks)" python "$project/slurm/weather.py" "$@"
