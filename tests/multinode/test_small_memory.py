@@ -33,7 +33,7 @@ def test_a_large_array_lies_in_a_memfd_on_the_small_node(job, ranks):
         a.sync()
         assert all((a.array[slice(*a.rows(r))] == k + 1).all() for k, r in enumerate(t.ranks_on(t.node)))
         t.comm.Barrier()
-        print(t.host, "has", ns.memory().arrays[-1].kind, flush=True)
+        print(f"{t.host} has {ns.memory().arrays[-1].kind}", flush=True)
         """,
     )
     assert ended.code == 0, ended.out + ended.err

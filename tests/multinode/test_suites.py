@@ -25,7 +25,7 @@ def test_these_are_two_hosts(job):
         import os
         import nodeshare as ns
         t = ns.topology()
-        print("rank", t.rank, "is on", t.node, t.host, os.stat("/dev/shm").st_dev, flush=True)
+        print(f"rank {t.rank} is on {t.node} {t.host} {os.stat('/dev/shm').st_dev}", flush=True)
         """,
     )
     assert ended.code == 0, ended.err
