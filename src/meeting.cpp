@@ -336,6 +336,15 @@ bool meeting_place::someone_gave_up() { return word_from_other_nodes(tag_gave_up
 
 bool meeting_place::word_from_other_nodes(int tag)
 {
+  if (!receive_word(tag, ended_elsewhere_)) {
+    return false;
+  }
+  tell_other_nodes(ended_elsewhere_, tag);
+  return true;
+}
+
+bool meeting_place::receive_word(int tag, std::string& out)
+{
   int there = 0;
   MPI_Status status;
   if (where_.lane == MPI_COMM_NULL ||
@@ -344,9 +353,28 @@ bool meeting_place::word_from_other_nodes(int tag)
   }
   char text[ended_bytes] = "";
   check_mpi(MPI_Recv(text, ended_bytes, MPI_CHAR, status.MPI_SOURCE, tag, where_.lane, MPI_STATUS_IGNORE), "MPI_Recv");
-  ended_elsewhere_ = text;
-  tell_other_nodes(ended_elsewhere_, tag);
+  out = text;
+  ++words_received_;
   return true;
+}
+
+bool meeting_place::hear_last_words() noexcept
+{
+  if (where_.lane == MPI_COMM_NULL || !may_call_mpi()) {
+    return true;
+  }
+  int neighbours = 0;
+  for (int bit = 1; bit < where_.node_count * 2; bit *= 2) {
+    neighbours += (where_.node_index ^ bit) < where_.node_count ? 1 : 0;
+  }
+  try {
+    std::string ignored;
+    while (receive_word(tag_ended, ignored)) {
+    }
+  } catch (const error&) {
+    return true;
+  }
+  return words_received_ >= neighbours;
 }
 
 }  // namespace nodeshare

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
@@ -34,6 +35,7 @@ registry& nodes()
 }
 
 const failure no_failure;
+constexpr std::chrono::milliseconds last_words_wait{100};
 constexpr std::size_t worth_asking_memory = std::size_t{1} << 20;
 
 failure out_of_memory(std::string text) { return {failure_kind::out_of_shared_memory, std::move(text)}; }
@@ -93,6 +95,11 @@ void node::end(std::string_view how) noexcept
   for (node* one : nodes().live) {
     one->meetings_->end(how);
     one->recycler_->drop_idle();
+  }
+  const auto until = std::chrono::steady_clock::now() + last_words_wait;  // most often all ranks end at the same time
+  const auto heard = [](const node* one) { return one->meetings_->hear_last_words(); };
+  while (!std::all_of(nodes().live.begin(), nodes().live.end(), heard) && std::chrono::steady_clock::now() < until) {
+    sched_yield();
   }
 }
 

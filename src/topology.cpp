@@ -69,6 +69,7 @@ int mpi_finalizes(MPI_Comm, int, void*, void*)
   std::erase(live, nullptr);
   for (const auto& state : live) {
     state->user = MPI_COMM_NULL;
+    state->lane = MPI_COMM_NULL;  // MPI's to free: words of ranks that ended may lie there unread, which MPICH 5 aborts on
     state->release_communicators();
   }
   return MPI_SUCCESS;
