@@ -108,7 +108,7 @@ void meeting_place::agree(const call& what, const failure& its_failure, scope re
   }
   const bool asks = across(reach) || decide;
   const bool troubled = (its_failure && !decide) || interrupt_due_ || (across(reach) && lanes_broken_);
-  gathering seen = gather(what, troubled ? failed_digest : what.digest);
+  gathering seen = gather(what, troubled ? failed_digest : compared(what));
   if (!troubled && seen.same && seen.missing < 0 && seen.left_early < 0 && !interrupt_due_ && !asks) {
     return;  // nearly always
   }
@@ -218,6 +218,25 @@ void meeting_place::require_all_stayed(const call& what, const gathering& seen, 
   throw peer_error(text + ", while this rank was in " + text_of(what));
 }
 
+void meeting_place::took(std::string_view arena, std::uint64_t count, std::string_view latest, std::uint64_t digest)
+{
+  taken_.digest = (taken_.digest ^ digest) * 0x100000001b3u;
+  taken_.arena = arena;
+  taken_.count = count;
+  taken_.latest = latest;
+}
+
+std::string meeting_place::taken_text() const
+{
+  if (taken_.arena.empty()) {
+    return "";
+  }
+  char digest[24];
+  std::snprintf(digest, sizeof digest, "%016llx", static_cast<unsigned long long>(taken_.digest));
+  return ", having taken " + count_of(taken_.count, "array") + " from " + taken_.arena +
+         (taken_.latest.empty() ? "" : " (the latest " + taken_.latest + "; digest of all " + digest + ")");
+}
+
 /// Each rank of the node writes down what it called and what is wrong with it. Returns how far the call reaches: where
 /// one rank called over the communicator, the node has to answer the others, which wait for it.
 scope meeting_place::tell(const call& what, const failure& mine, scope reach, gathering& seen)
@@ -226,7 +245,7 @@ scope meeting_place::tell(const call& what, const failure& mine, scope reach, ga
   record.kind = mine.kind;
   record.over_communicator = reach == scope::communicator;
   append(record.text, sizeof record.text, mine.text);
-  append(record.called, sizeof record.called, text_of(what));
+  append(record.called, sizeof record.called, text_of(what) + taken_text());
   const gathering told = gather(what, 0);
   require_all_stayed(what, told, scope::node);
   seen.number = told.number;
@@ -245,6 +264,9 @@ void meeting_place::explain(const call& what, const failure& mine, const gatheri
   const verdict outcome = across(reach) && seen.missing != 0
                               ? hear_from_leader(what, [&] { return leaders_explain(what, ours); })
                               : decide({ours});
+  if (outcome.kind == failure_kind::mismatch && (reach == scope::communicator || where_.node_count == 1)) {
+    taken_.digest = 0;  // told to all once, and the job goes on
+  }
   if (mine && mine.kind != failure_kind::out_of_shared_memory && outcome.kind != failure_kind::out_of_shared_memory) {
     if (interrupt_due_) {
       interrupt_due_ = false;
@@ -304,7 +326,7 @@ node_report meeting_place::report(const gathering& seen) const
 bool meeting_place::leaders_agree(const call& what, bool good)
 {
   require_lanes();
-  const std::uint64_t mine[3] = {good ? 1u : 0u, what.digest, ~what.digest};
+  const std::uint64_t mine[3] = {good ? 1u : 0u, compared(what), ~compared(what)};
   // on the heap: should the wait be given up, MPI may still write here
   auto words = std::make_unique<std::uint64_t[]>(6);
   std::copy(mine, mine + 3, words.get());

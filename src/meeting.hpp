@@ -70,6 +70,9 @@ class meeting_place {
   /// Throws unless the communicators between the nodes are ours and idle.
   void require_lanes() const;
 
+  /// Local, in the same order on every rank: the next meeting compares it. By now `count` arrays were taken from `arena`.
+  void took(std::string_view arena, std::uint64_t count, std::string_view latest, std::uint64_t digest);
+
   /// Leaves word that this rank takes part in nothing any more.
   void end(std::string_view how) noexcept;
   /// After `end`: takes in what neighbours of this rank's lane said when they ended; true when all of them have. Some MPIs
@@ -91,6 +94,7 @@ class meeting_place {
   void report_patience(std::uint32_t number) const;
 
   void require_all_stayed(const call& what, const gathering& seen, scope reach);
+  std::uint64_t compared(const call& what) const noexcept { return what.digest ^ taken_.digest; }
   scope tell(const call& what, const failure& mine, scope reach, gathering& seen);
   bool is_gone(int rank, std::uint32_t number) const;
   void explain(const call& what, const failure& mine, const gathering& seen, scope reach);
@@ -106,6 +110,7 @@ class meeting_place {
   bool someone_ended(parties who);
   int rank_of(int node_rank) const;  ///< in the communicator
   std::string name_of(int node_rank) const;
+  std::string taken_text() const;
   verdict& judged() const noexcept { return page_->header().judged[heard_ % 2]; }
   bool leads() const noexcept { return where_.node_rank == 0; }
   bool across(scope reach) const noexcept { return reach == scope::communicator && where_.node_count > 1; }
@@ -122,6 +127,12 @@ class meeting_place {
   int words_received_ = 0;         // of ranks that ended
   std::string ended_elsewhere_;    // why: a rank that ended, most often on another node
   std::atomic_flag busy_;          // a thread of this rank is in a call
+  struct {
+    std::uint64_t digest = 0;  // of all that was taken from arenas since ranks last disagreed
+    std::string arena;         // the one that gave the latest array
+    std::uint64_t count = 0;   // how many it gave
+    std::string latest;
+  } taken_;
 };
 
 /// "name(arguments) at file:line"

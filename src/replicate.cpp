@@ -171,7 +171,7 @@ void allgather(const call& what, const std::shared_ptr<segment>& memory, const r
   runs.reserve(rows.size());
   for (const row_block& block : rows) {
     if (block.last > block.first && layout.row_bytes > 0 && layout.columns > 0) {
-      runs.push_back({block.first * layout.row_bytes, (block.last - block.first) * layout.row_bytes, block.node,
+      runs.push_back({layout.offset + block.first * layout.row_bytes, (block.last - block.first) * layout.row_bytes, block.node,
                       layout.rows * layout.row_bytes, layout.columns});
     }
   }

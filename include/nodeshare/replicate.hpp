@@ -34,6 +34,7 @@ struct row_layout {
   std::size_t rows = 0;
   std::size_t row_bytes = 0;   ///< C order: of a whole row; Fortran order: of one element
   std::size_t columns = 1;     ///< Fortran order: how many columns of `rows` elements; C order: 1
+  std::size_t offset = 0;      ///< where the array begins in its memory
 };
 
 /// Collective over the communicator. Carries every run from its node into the same bytes of all other nodes, straight

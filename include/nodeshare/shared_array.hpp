@@ -5,7 +5,6 @@
 
 #include <array>
 #include <cstddef>
-#include <limits>
 #include <memory>
 #include <source_location>
 #include <string>
@@ -29,21 +28,6 @@ struct options {
   content holds = content::zeros;  ///< unspecified: spares the time to zero memory that is used again
 };
 
-/// Local. Bytes of `extents` elements of `size` bytes; the largest value there is if they overflow.
-template <std::size_t Dims>
-[[nodiscard]] constexpr std::size_t bytes_of(const std::array<std::size_t, Dims>& extents, std::size_t size) noexcept
-{
-  constexpr std::size_t most = std::numeric_limits<std::size_t>::max();
-  std::size_t out = size;
-  for (const std::size_t extent : extents) {
-    if (extent == 0) {
-      return 0;
-    }
-    out = out > most / extent ? most : out * extent;
-  }
-  return out;
-}
-
 /// One array of `T` on each node, zero at first unless asked otherwise, on a page boundary, seen by all of the node's ranks.
 ///
 /// Move-only. A rank lets go of the memory when its array dies: local, in any order, also after MPI_Finalize.
@@ -61,13 +45,8 @@ class shared_array {
                         std::source_location place = std::source_location::current())
       : topology_(where), extents_(extents), layout_(how.layout)
   {
-    std::string arguments = "extents={";
-    for (const std::size_t extent : extents) {
-      arguments += (arguments.back() == '{' ? "" : ", ") + std::to_string(extent);
-    }
-    arguments += "}, " + std::to_string(sizeof(T)) + " bytes each" + (how.layout == layout::left ? ", layout::left" : "") +
-                 (how.reserve ? "" : ", reserve=false") +
-                 (how.holds == content::zeros ? "" : ", content::unspecified");
+    const std::string arguments = text_of(extents, sizeof(T), how.layout) + (how.reserve ? "" : ", reserve=false") +
+                                  (how.holds == content::zeros ? "" : ", content::unspecified");
     memory_ = node::of(where)->create(
         call("shared_array", arguments, place),
         {.bytes = bytes_of(extents, sizeof(T)), .reserve = how.reserve, .holds = how.holds});

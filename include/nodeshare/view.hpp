@@ -6,7 +6,9 @@
 #include <array>
 #include <cstddef>
 #include <iterator>
+#include <limits>
 #include <span>
+#include <string>
 #include <type_traits>
 
 #include "nodeshare/error.hpp"
@@ -22,6 +24,32 @@ enum class layout : int {
   right,  ///< the last index is contiguous (C, NumPy's "C")
   left,   ///< the first index is contiguous (Fortran, NumPy's "F")
 };
+
+/// Local. Bytes of `extents` elements of `size` bytes; the largest value there is if they overflow.
+template <std::size_t Dims>
+[[nodiscard]] constexpr std::size_t bytes_of(const std::array<std::size_t, Dims>& extents, std::size_t size) noexcept
+{
+  constexpr std::size_t most = std::numeric_limits<std::size_t>::max();
+  std::size_t out = size;
+  for (const std::size_t extent : extents) {
+    if (extent == 0) {
+      return 0;
+    }
+    out = out > most / extent ? most : out * extent;
+  }
+  return out;
+}
+
+/// Local. "extents={3, 4}, 8 bytes each": a whole array in words.
+template <std::size_t Dims>
+[[nodiscard]] std::string text_of(const std::array<std::size_t, Dims>& extents, std::size_t size, layout order)
+{
+  std::string out = "extents={";
+  for (const std::size_t extent : extents) {
+    out += (out.back() == '{' ? "" : ", ") + std::to_string(extent);
+  }
+  return out + "}, " + std::to_string(size) + " bytes each" + (order == layout::left ? ", layout::left" : "");
+}
 
 /// A view of elements in `Dims` dimensions: a small value, trivially copyable, owning nothing. It is valid as long as
 /// the array that it came from, or a copy of it, lives. All members are local.

@@ -22,6 +22,7 @@ struct place {
 void bind_errors(py::module_& module);   ///< exceptions, signals and places in the user's script
 void bind_node(py::module_& module);
 void bind_segment(py::module_& module);
+void bind_arena(py::module_& module);
 void bind_work(py::module_& module);
 void bind_buffer(py::module_& module);
 void bind_limits(py::module_& module);

@@ -25,6 +25,7 @@ PYBIND11_MODULE(_core, module)
   bind_buffer(module);
   bind_segment(module);
   bind_node(module);
+  bind_arena(module);
   bind_work(module);
   bind_limits(module);
 }

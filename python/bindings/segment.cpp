@@ -4,25 +4,26 @@
 namespace nodeshare::python {
 namespace {
 
-/// The one function that makes an ndarray: any dtype, shape and strides, 0-d and empty too. Its base is the segment, so it
-/// keeps the memory; made read-only, it stays so.
+/// The one function that makes an ndarray, `offset` bytes into the segment: any dtype, shape and strides, 0-d and empty
+/// too. Its base is the segment, so it keeps the memory; made read-only, it stays so.
 py::array make_array(const std::shared_ptr<segment>& self, const py::dtype& dtype, const std::vector<py::ssize_t>& shape,
-                     const std::vector<py::ssize_t>& strides, bool writable)
+                     const std::vector<py::ssize_t>& strides, bool writable, std::size_t offset)
 {
-  py::array out(dtype, shape, strides, self->data(), py::cast(self));
+  py::array out(dtype, shape, strides, self->data() + offset, py::cast(self));
   if (!writable) {
     py::detail::array_proxy(out.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
   }
   return out;
 }
 
-void sync(const segment& self)
+/// Of the whole array, or of the one that begins at `offset` in an arena.
+void sync(const segment& self, std::size_t offset)
 {
   if (!self.home()) {
     throw error("this array was attached from another process: it has no ranks to synchronise with");
   }
   const py::gil_scoped_release release;
-  self.home()->meet(call("sync", self.id(), self.description()));
+  self.home()->meet(call("sync", self.id() ^ (offset << 24), self.description()));
 }
 
 /// Runs come as rows of (offset, bytes, node, stride, count).
@@ -52,8 +53,11 @@ void bind_segment(py::module_& module)
   py::class_<segment, std::shared_ptr<segment>>(module, "Segment", py::dynamic_attr(),
                                                 "Bytes that the ranks of a node share. `layout` is set by the package.")
       .def("ndarray", &make_array, py::arg("dtype"), py::arg("shape"), py::arg("strides"), py::arg("writable"),
-           "Local. An ndarray over the segment.")
-      .def("sync", &sync, "Collective over the node. Every write before it is seen by all after it.")
+           py::arg("offset") = 0, "Local. An ndarray over the segment.")
+      .def(
+          "sync", [](const segment& self) { sync(self, 0); },
+          "Collective over the node. Every write before it is seen by all after it.")
+      .def("sync_at", &sync, "Collective over the node. The same, of an array of an arena that begins there.")
       .def(
           "replicate",
           [](const std::shared_ptr<segment>& self, const std::string& name, const std::string& arguments,
@@ -66,9 +70,9 @@ void bind_segment(py::module_& module)
       .def(
           "allgather_work",
           [](const std::shared_ptr<segment>& self, const std::string& name, const std::string& arguments,
-             std::array<std::size_t, 3> layout, const work& done) {
+             std::array<std::size_t, 4> layout, const work& done) {
             const py::gil_scoped_release release;
-            allgather(call(name, arguments), self, {layout[0], layout[1], layout[2]}, done);
+            allgather(call(name, arguments), self, {layout[0], layout[1], layout[2], layout[3]}, done);
           },
           "Collective over the communicator. Each row from the node that did it.")
       .def("protect", &segment::protect, "Local. mprotect(2) of this rank's mapping.")

@@ -10,6 +10,7 @@ array([1., 1., 1., 1., 1., 1., 1., 1.])
 """
 
 from . import _core as _core
+from .arena import Arena, arena
 from .creating import array, empty, empty_like, full, full_like, ones, ones_like, zeros, zeros_like
 from .error import Error, InvalidArgument, Mismatch, MPIError, OutOfSharedMemory, PeerError
 from .io import load
@@ -22,6 +23,7 @@ from .writing import together
 __version__ = "0.1.0"
 
 __all__ = [
+    "Arena",
     "Error",
     "InvalidArgument",
     "MPIError",
@@ -31,6 +33,7 @@ __all__ = [
     "SharedArray",
     "Topology",
     "Work",
+    "arena",
     "array",
     "empty",
     "empty_like",

@@ -66,13 +66,18 @@ class collective:
         """Collective over the communicator. Runs of bytes to all nodes."""
         self._in_step(segment.replicate, runs)
 
-    def allgather_work(self, segment: _core.Segment, layout: tuple[int, int, int], work: _core.Work) -> None:
+    def allgather_work(self, segment: _core.Segment, layout: tuple[int, int, int, int], work: _core.Work) -> None:
         """Collective over the communicator. Rows from the nodes that did them."""
         self._in_step(segment.allgather_work, layout, work)
 
     def deal(self, count: int, chunk: int, dynamic: bool) -> _core.Work:
         """Collective over the communicator. Work of `count` indices."""
         made: _core.Work = self._in_step(partial(_core.Work, self._node), count, chunk, dynamic)
+        return made
+
+    def arena(self, nbytes: int, reserve: bool) -> _core.Arena:
+        """Collective over the communicator. Zeroed bytes on each node, to take arrays from."""
+        made: _core.Arena = self._in_step(partial(_core.Arena, self._node), nbytes, reserve)
         return made
 
     def _in_step(self, call: Any, *rest: Any) -> Any:

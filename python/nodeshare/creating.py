@@ -275,7 +275,7 @@ def _is_array_like(obj: Any) -> bool:
     return True
 
 
-_NOTHING = object()
+NOTHING = object()  # no value to fill with
 
 
 def _create(
@@ -285,34 +285,44 @@ def _create(
     order: str,
     where: Topology,
     reserve: bool,
-    fill: Any = _NOTHING,
+    fill: Any = NOTHING,
 ) -> SharedArray:
     with collective(where, name) as call:
-        if fill is not _NOTHING:
+        asked = Asked(name, shape, dtype, order, where, fill)
+        call.arguments = asked.words + ("" if reserve else ", reserve=False")
+        filled = asked.fill is not NOTHING
+        segment = call.create(asked.layout.nbytes, bool(reserve), zeros=name.startswith("zeros"), more=filled)
+        made = SharedArray(segment, asked.layout, True)
+        if filled:
+            asked.put(made)
+            call.agree()
+        return made
+
+
+class Asked:
+    """Local. What a creator was asked for: its layout, the value that fills it, and both in words."""
+
+    __slots__ = ("fill", "layout", "words")
+
+    def __init__(self, name: str, shape: Any, dtype: Any, order: str, where: Topology | None, fill: Any) -> None:
+        if fill is not NOTHING:
             fill = np.asarray(fill)
             dtype = fill.dtype if dtype is None else dtype
         layout = make_layout(shape, dtype, order, where, name)
-        if fill is not _NOTHING:
+        self.words = f"shape={layout.shape}, dtype={describe_dtype(layout.dtype)}, order={order!r}"
+        if fill is not NOTHING:
             try:  # in full on every rank, also on those that will have no rows to fill
                 fill = np.asarray(fill.astype(layout.dtype), order="C")
                 np.broadcast_to(fill, layout.shape)
             except (TypeError, ValueError) as error:
                 raise InvalidArgument(f"fill_value does not fit shape {layout.shape} of {dtype}: {error}") from None
-        call.arguments = (
-            f"shape={layout.shape}, dtype={describe_dtype(layout.dtype)}, order={order!r}"
-            + ("" if reserve else ", reserve=False")
-            + ("" if fill is _NOTHING else f", fill_value={_describe(fill)}")
-        )
-        made = SharedArray(
-            call.create(layout.nbytes, bool(reserve), zeros=name.startswith("zeros"), more=fill is not _NOTHING),
-            layout,
-            True,
-        )
-        if fill is not _NOTHING:
-            start, stop = made.rows()
-            made.local[...] = np.broadcast_to(fill, layout.shape)[start:stop] if fill.ndim else fill
-            call.agree()
-        return made
+            self.words += f", fill_value={_describe(fill)}"
+        self.layout, self.fill = layout, fill
+
+    def put(self, made: SharedArray) -> None:
+        """Local. The value into this rank's rows."""
+        start, stop = made.rows()
+        made.local[...] = np.broadcast_to(self.fill, made.shape)[start:stop] if self.fill.ndim else self.fill
 
 
 def _describe(fill: np.ndarray) -> str:
@@ -338,7 +348,7 @@ def _create_like(
     shape: Any,
     comm: CommLike,
     reserve: bool,
-    fill: Any = _NOTHING,
+    fill: Any = NOTHING,
 ) -> SharedArray:
     shared = isinstance(prototype, SharedArray)
     where = topology(prototype.topology if comm is None and shared else comm)

@@ -17,12 +17,17 @@ __all__ = ["ArrayMemory", "Memory", "memory", "trim"]
 
 
 class ArrayMemory(NamedTuple):
-    """One living array: bytes once per node, its kind of memory, ranks of the node that hold it, where it was made."""
+    """One living array, or an arena with all its arrays.
+
+    Bytes once per node, its kind of memory, ranks of the node that hold it, where it was made, and how many of its
+    bytes are used: all of an array's, and of an arena's those taken.
+    """
 
     nbytes: int
     kind: str
     holders: int
     made: str
+    used: int
 
 
 class Memory(NamedTuple):
@@ -54,7 +59,12 @@ def memory() -> Memory:
     """
     found = _fields("/proc/self/smaps_rollup")
     shared = found.get("Pss_Shmem", 0)
-    arrays = tuple(ArrayMemory(s.nbytes, s.kind, s.holders, s.description) for s in _core.segments() if s.nbytes)
+    arrays = tuple(
+        ArrayMemory(s.nbytes, s.kind, s.holders, s.description, arena.used if arena is not None else s.nbytes)
+        for s in _core.segments()
+        if s.nbytes
+        for arena in [getattr(s, "arena", None)]
+    )
     return Memory(
         _fields("/proc/meminfo").get("MemTotal", 0), shared, found.get("Pss", 0) - shared, _core.idle_bytes(), arrays
     )

@@ -6,12 +6,13 @@ from __future__ import annotations
 from typing import Any
 
 from . import _core
+from .arena import ArenaArray
 from .error import Error
 from .layout import Layout
 from .shared_array import SharedArray
 
 
-def reduce(segment: _core.Segment, layout: Layout, writable: bool) -> Any:
+def reduce(segment: _core.Segment, layout: Layout, writable: bool, offset: int | None) -> Any:
     """Local. What pickle stores: where these ranks know the memory, and where any process can find it, if it can."""
     token = None if layout.topology is None else layout.topology._core.token
     try:
@@ -21,20 +22,26 @@ def reduce(segment: _core.Segment, layout: Layout, writable: bool) -> Any:
             raise
         descriptor, why = None, str(error)
     place = (token, segment.id, segment.address)
-    return attach, (place, descriptor, why, layout._replace(topology=None), writable)
+    return attach, (place, descriptor, why, layout._replace(topology=None), writable, offset)
 
 
-def attach(place: Any, descriptor: Any, why: str, layout: Layout, writable: bool) -> SharedArray:
+def attach(place: Any, descriptor: Any, why: str, layout: Layout, writable: bool, offset: int | None) -> SharedArray:
     """Local. The handle again: of this rank's own mapping, or of a new one where any process may have it."""
     token, number, address = place
     if token is not None:
         found = _core.find_segment(address)  # in the process that pickled it, and its forked children
         for segment in [*([found] if found is not None else []), *_core.segments()]:
             if _is(segment, token, number):
+                if offset is not None:
+                    return ArenaArray.at(segment, offset, layout, writable)
                 return SharedArray(segment, segment.layout, segment.writable)
     if descriptor is None:
         raise Error(f"this process is no rank of the node that shares the array, or has let go of it, and {why}")
-    return SharedArray(_core.attach(descriptor), layout, writable)
+    segment = _core.attach(descriptor)
+    if offset is None:
+        return SharedArray(segment, layout, writable)
+    segment.layout, segment.arena = layout, None
+    return ArenaArray.at(segment, offset, layout, writable)
 
 
 def _is(segment: _core.Segment, token: int, number: int) -> bool:

@@ -45,16 +45,17 @@ class SharedArray(NumpyWords):
     8.0
     """
 
-    __slots__ = ("__weakref__", "_layout", "_segment", "array")
+    __slots__ = ("__weakref__", "_segment", "_whole", "array")
     __hash__ = None  # type: ignore[assignment]
 
     array: np.ndarray
     _segment: _core.Segment | None
-    _layout: Layout
+    _whole: Layout  # of all the memory: the array's own, but in an arena
+    _offset: int | None = None  # where in an arena it begins
 
     def __init__(self, segment: _core.Segment, layout: Layout, writable: bool) -> None:
         object.__setattr__(self, "_segment", segment)
-        object.__setattr__(self, "_layout", layout)
+        object.__setattr__(self, "_whole", layout)
         segment.layout = layout
         self._make_array(writable)
 
@@ -63,6 +64,10 @@ class SharedArray(NumpyWords):
         self._memory.writable = writable  # what `handle` finds again
         array = self._memory.ndarray(layout.dtype, layout.shape, layout.strides, writable)
         object.__setattr__(self, "array", array)
+
+    @property
+    def _layout(self) -> Layout:
+        return self._whole
 
     @property
     def _memory(self) -> _core.Segment:
@@ -105,12 +110,12 @@ class SharedArray(NumpyWords):
     @property
     def topology(self) -> Topology:
         """Local. Whose ranks share it."""
-        if self._layout.topology is None:
+        if self._whole.topology is None:
             raise Error("this array was attached from another process: it has no ranks to work with")
-        return self._layout.topology
+        return self._whole.topology
 
     def __repr__(self) -> str:
-        nodes = self._layout.topology.nodes if self._layout.topology is not None else 1
+        nodes = self._whole.topology.nodes if self._whole.topology is not None else 1
         state = "closed" if self._segment is None else f"on {nodes} node{'s' if nodes > 1 else ''}"
         kind = self.dtype.name if self.dtype.names is None else describe_dtype(self.dtype)
         each = f"{self.nbytes / 1e6:.1f} MB each" if self.nbytes >= 1e5 else f"{self.nbytes} bytes each"
@@ -152,7 +157,7 @@ class SharedArray(NumpyWords):
     def __reduce__(self) -> Any:
         from .pickling import reduce
 
-        return reduce(self._memory, self._layout, self.array.flags.writeable)
+        return reduce(self._memory, self._layout, self.array.flags.writeable, self._offset)
 
     # --- whose rows ----------------------------------------------------------------------------------------------
 
@@ -201,9 +206,12 @@ class SharedArray(NumpyWords):
         try:
             self._memory.sync()
         except Error as error:
-            if self._segment is None:  # closed on this rank: the others must not wait for it
-                self.topology._core.fail("sync", self._layout.made, str(error), True)
+            self._tell_if_closed(error)
             raise
+
+    def _tell_if_closed(self, error: Error) -> None:
+        if self._segment is None:  # on this rank: the others must not wait for it
+            self.topology._core.fail("sync", self._layout.made, str(error), True)
 
     def writing(self, root: int | None = None) -> together:
         """Collective over the communicator, at both ends of its block. The array for ranks that write, else None.
@@ -238,7 +246,7 @@ class SharedArray(NumpyWords):
             call.agree(more=True)
             if topology.rank == root:
                 self.array[index] = value
-            call.replicate(self._memory, runs)
+            self._replicate(call, runs)
 
     def bcast(self, root: int = 0) -> None:
         """Collective over the communicator. The bytes of `root`'s node, to all nodes.
@@ -248,7 +256,7 @@ class SharedArray(NumpyWords):
         topology = self.topology
         with collective(topology, "bcast", f"root={root}") as call:
             call.arguments += f", {self._name()}"
-            call.replicate(self._memory, whole_run(self._layout, topology.node_of(root)))
+            self._replicate(call, whole_run(self._layout, topology.node_of(root)))
 
     def allgather(self, owner: Owner = None) -> None:
         """Collective over the communicator. Each row from the node of its owner, to all nodes. Idempotent.
@@ -270,15 +278,21 @@ class SharedArray(NumpyWords):
         with collective(topology, "allgather") as call:
             call.arguments = self._name()
             if isinstance(owner, Work):
-                call.allgather_work(self._memory, self._layout.row_layout, owner.core)
+                layout = (*self._layout.row_layout, self._offset or 0)
+                call.allgather_work(self._memory, layout, owner.core)
             else:
                 runs = owner_runs(self._layout, owner)
                 if owner is not None:
                     call.arguments += f", owner {describe_numbers(np.asarray(owner))}"
-                call.replicate(self._memory, runs)
+                self._replicate(call, runs)
+
+    def _replicate(self, call: collective, runs: np.ndarray) -> None:
+        runs[:, 0] += self._offset or 0
+        call.replicate(self._memory, runs)
 
     def _name(self) -> str:
-        return f"array {self._memory.id} of {self._layout.made}"
+        place = "" if self._offset is None else f" at byte {self._offset}"
+        return f"array {self._memory.id} of {self._layout.made}{place}"
 
     def _require_writable(self) -> None:
         if not self.array.flags.writeable:
@@ -352,6 +366,10 @@ def handle(view: Any) -> SharedArray:
     segment = _segment_of(view)
     if segment is None or not hasattr(segment, "layout"):
         raise InvalidArgument(f"this {type(view).__name__} does not lie in memory of nodeshare")
+    if hasattr(segment, "arena"):
+        from .arena import handle_in_arena
+
+        return handle_in_arena(view, segment)
     return SharedArray(segment, segment.layout, segment.writable)
 
 

@@ -83,4 +83,4 @@ class together:
             call.agree()
         else:
             for array in self._arrays:
-                call.replicate(array._memory, whole_run(array._layout, self._node))
+                array._replicate(call, whole_run(array._layout, self._node))

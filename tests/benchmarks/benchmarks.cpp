@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The C++ side of the benchmarks; tests/benchmarks/run.py starts it, and tells what its figures mean.
 //
-//   nodeshare_benchmarks MEASURE REPETITIONS [CALLS [CORES]]      MEASURE: create, reserve, triad, sync
+//   nodeshare_benchmarks MEASURE REPETITIONS [CALLS [CORES]]      MEASURE: create, reserve, triad, sync, arena
 //
 // Times nodeshare and its floor (what raw MPI takes for the same) in one run, in random order, and prints a line of
-// JSON for each: its name and the seconds of each repetition, which are those of the slowest rank. CALLS, of `sync`,
-// are made in each repetition; CORES, as "0,1", are those that all ranks share.
+// JSON for each: its name and the seconds of each repetition, which are those of the slowest rank. CALLS, of `sync`
+// and `arena`, are made in each repetition; CORES, as "0,1", are those that all ranks share.
 #include <mpi.h>
 #include <sched.h>
 
@@ -312,6 +312,46 @@ void sync(int repetitions, int calls)
   compare(candidates, repetitions);
 }
 
+/// Bytes of this process that it shares with no other: all but those of shared memory, by proportional set size
+/// (proc(5)).
+double private_bytes()
+{
+  std::ifstream rollup("/proc/self/smaps_rollup");
+  double all = 0, shared = 0;
+  for (std::string line; std::getline(rollup, line);) {
+    std::sscanf(line.c_str(), "Pss: %lf", &all);
+    std::sscanf(line.c_str(), "Pss_Shmem: %lf", &shared);
+  }
+  return (all - shared) * 1024;
+}
+
+void arena(int repetitions, int calls)
+{
+  const topology where(MPI_COMM_WORLD);
+  const auto count = static_cast<std::size_t>(calls);
+  std::vector<nodeshare::array_view<double, 1>> arrays;
+  arrays.reserve(count);
+  const auto take = [&] {
+    nodeshare::arena from(where, 64 * count);
+    arrays.clear();
+    return seconds_of([&] {
+             for (std::size_t i = 0; i < count; ++i) {
+               arrays.push_back(from.zeros<double>({8}));
+             }
+           }) /
+           calls;
+  };
+  nodeshare::arena(where, 64).zeros<double>({8});
+  const double before = private_bytes();
+  take();
+  double each = (private_bytes() - before) / calls;
+  MPI_Allreduce(MPI_IN_PLACE, &each, 1, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
+  if (where.rank() == 0) {
+    std::printf("{\"name\": \"bytes\", \"each\": %.9g}\n", each);
+  }
+  compare({{"arena", take}}, repetitions);
+}
+
 void stay_on(const std::string& cores)
 {
   cpu_set_t set;
@@ -338,6 +378,8 @@ void run(const std::string& measure, int repetitions, int calls, const std::stri
     triads(repetitions);
   } else if (measure == "sync") {
     sync(repetitions, calls);
+  } else if (measure == "arena") {
+    arena(repetitions, calls);
   } else {
     throw nodeshare::error("there is no measure " + measure);
   }

@@ -90,6 +90,17 @@ def memory(jobs: Jobs) -> Iterator[Figure]:
         yield Figure(what, "its bytes", words, rise / nbytes, "x", min(rises) / nbytes, at_most=1.02)
 
 
+def arena(jobs: Jobs) -> Iterator[Figure]:
+    """Take 100,000 arrays from an arena: private memory beside the data, and time, of each."""
+    count = 100_000
+    python = jobs.python(2, "ranks_arena.py", count, jobs.few(11, 3))
+    cpp = jobs.cpp(2, "arena", jobs.few(31, 7), count)
+    for language, found, at_most in (("Python", python, 400), ("C++", cpp, 64)):
+        what = f"an array of an arena in {language}"
+        yield Figure(f"{what}, beside its data", "", f"{count} of them", found["bytes"], "B", at_most=at_most)
+        yield time_of(what, found["arena"])
+
+
 def live(jobs: Jobs) -> Iterator[Figure]:
     """Make arrays by zeros(1) and keep them, also under `ulimit -n 256`."""
     count = 3000
@@ -118,5 +129,5 @@ def weather(jobs: Jobs) -> Iterator[Figure]:
 
 
 MEASURES: dict[str, Callable[[Jobs], Any]] = {
-    one.__name__: one for one in (create, reserve, triad, sync, python, memory, live, weather)
+    one.__name__: one for one in (create, reserve, triad, sync, python, memory, arena, live, weather)
 }

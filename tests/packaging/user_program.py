@@ -32,6 +32,10 @@ def fill() -> float:
         if w is not None:
             w[0] = b.array
     a.sync()
+    with ns.arena(1 << 16) as many:
+        states = [many.full((2, 3), 1.5, np.float32) for _ in range(10)]
+        many.sync()
+        assert many.count == len(states)
     t = ns.topology()
     start, stop = ns.local_range(100)
     total = float(np.asarray(a)[start:stop].sum())

@@ -226,7 +226,7 @@ def test_attaching_leaves_nothing_when_dropped():
 
 def test_a_pickle_of_another_life_is_an_error_and_never_a_guess():
     a = own([1, 2, 3])
-    attach, (place, descriptor, why, layout, writable) = a.__reduce__()
+    attach, (place, descriptor, why, *rest) = a.__reduce__()
     pid, file, start, device, inode, nbytes = descriptor
     for wrong in (
         (pid, file, start + 1, device, inode, nbytes),
@@ -234,8 +234,8 @@ def test_a_pickle_of_another_life_is_an_error_and_never_a_guess():
         (pid, 10**6, start, device, inode, nbytes),
         (2**22 + 1, file, start, device, inode, nbytes),
     ):
-        told(outcome(lambda wrong=wrong: attach((None, 0, 0), wrong, why, layout, writable)), ns.Error, "attach")
-    assert attach((None, 0, 0), descriptor, why, layout, writable).array.tolist() == [1, 2, 3]
+        told(outcome(lambda wrong=wrong: attach((None, 0, 0), wrong, why, *rest)), ns.Error, "attach")
+    assert attach((None, 0, 0), descriptor, why, *rest).array.tolist() == [1, 2, 3]
 
 
 def test_views_pickle_as_numpy_s_by_value():
