@@ -42,7 +42,8 @@ failure map_open_file(int file, std::size_t bytes, mapping& out)
   out.bytes = pages_for(bytes);
   out.address = linux_api::map_file(file, out.bytes);
   if (out.address == nullptr) {
-    const std::string why = reason();
+    const char* meaning = errno == ENOMEM ? ": its address space, or vm.max_map_count, has no room for it" : "";
+    const std::string why = reason() + meaning;
     ::close(file);
     return {failure_kind::out_of_shared_memory, "mapping " + bytes_text(bytes) + " failed: " + why};
   }

@@ -36,8 +36,9 @@ def empty(
     comm : mpi4py.MPI.Comm, optional
         Default: ``COMM_WORLD``.
     reserve : bool
-        Make every page present now, by all ranks in parallel. Without it nothing is taken until a page is touched,
-        and a full system is a SIGBUS then.
+        Make every page present now, by all ranks in parallel. Without it nothing is taken until a page is touched
+        (read or written), so a sparse array may be larger than the node's memory; and a full system is a SIGBUS, or the
+        end of a process, then. An MPI window (``NODESHARE_MEMORY=window``) needs the room for all of it nevertheless.
 
     Raises
     ------
