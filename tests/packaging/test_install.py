@@ -7,6 +7,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -78,15 +80,105 @@ def test_headers_stand_alone():
         run(*compiler, *flags, "-x", "c++", "-include", header, os.devnull)
 
 
-def test_pip_installs_the_package_and_nothing_else(tmp_path):
-    target = tmp_path / "target"
-    options = ["--no-build-isolation", "--no-deps", f"--config-settings=cmake.define.MPI_C_COMPILER={mpicc()}"]
-    run(sys.executable, "-m", "pip", "install", *options, "--target", target, root)
-    names = {path.name for path in target.iterdir()}
-    assert {name for name in names if not name.endswith(".dist-info")} == {"nodeshare"}
-    package = {path.name for path in (target / "nodeshare").iterdir()}
-    assert "py.typed" in package
-    # -S: without site-packages, where the editable install of these tests would win; what it needs is given by name.
-    needed = [str(target), *(path for path in sys.path if path.endswith("site-packages"))]
-    program = f"import sys; sys.path[:0] = {needed}; import nodeshare; print(nodeshare.__file__); nodeshare.zeros(3)"
-    assert run(sys.executable, "-S", "-c", program, cwd=tmp_path).strip() == str(target / "nodeshare/__init__.py")
+def listed(*words):
+    """Return the files that git lists."""
+    if not (root / ".git").exists() or not shutil.which("git"):
+        pytest.skip("needs git and a checkout, to know what belongs to the project")
+    return set(run("git", "-C", root, "ls-files", "--cached", "--others", "--exclude-standard", *words).splitlines())
+
+
+# as `python -m build` and pip call it
+BACKEND = "import sys, scikit_build_core.build as backend; backend.build_sdist(sys.argv[1])"
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory):
+    """Return the folder into which a source distribution was unpacked."""
+    folder = tmp_path_factory.mktemp("sdist")
+    run(sys.executable, "-c", BACKEND, folder, cwd=root)
+    (archive,) = folder.iterdir()
+    assert re.fullmatch(r"nodeshare-[0-9.]+\.tar\.gz", archive.name)
+    shutil.unpack_archive(archive, folder)
+    return folder / archive.name[: -len(".tar.gz")]
+
+
+def test_a_source_distribution_holds_the_project_and_nothing_else(sdist):
+    here = {str(path.relative_to(sdist)) for path in sdist.rglob("*") if path.is_file()}
+    assert here == listed() - listed(".ci", "slurm", "*.gitignore") | {"PKG-INFO"}
+
+
+def pip(*words):
+    run(sys.executable, "-m", "pip", *words, timeout=400)
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory):
+    """Return how pip builds here: with the tools that are installed, and each file once in all tests."""
+    settings = f"cmake.define.MPI_C_COMPILER={mpicc()}", f"build-dir={tmp_path_factory.mktemp('build')}"
+    return ["--no-build-isolation", "--no-deps", *(f"--config-settings={setting}" for setting in settings)]
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """Return the interpreter of a venv without nodeshare, which finds what it needs in this environment."""
+    run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
+    (site,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    (site / "needed.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
+    return tmp_path / "venv" / "bin" / "python"
+
+
+PROGRAM = """
+import sys, nodeshare as ns
+a = ns.zeros(10)
+a.local += 1
+a.allgather()
+assert a.array.sum() == 10
+if a.topology.rank == 0:
+    print(a.topology.size, ns.__file__)
+"""
+
+
+def where_it_runs(python, folder):
+    """Return the file of the package that two ranks of an interpreter import and use."""
+    program = folder / "program.py"
+    program.write_text(PROGRAM)
+    # mpi4py looks for MPI in the venv that it is in, and this one has another
+    libraries = os.pathsep.join([str(Path(mpicc()).parent.parent / "lib"), os.environ.get("LD_LIBRARY_PATH", "")])
+    size, file = run(*mpiexec(2), python, program, cwd=folder, env={"LD_LIBRARY_PATH": libraries}).split()
+    assert size == "2"
+    return Path(file)
+
+
+def test_a_wheel_of_it_holds_the_package_and_nothing_else_and_runs(sdist, options, fresh, tmp_path):
+    pip("wheel", *options, "--wheel-dir", tmp_path, sdist)
+    (wheel,) = tmp_path.glob("nodeshare-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    sources = {path.removeprefix("python/") for path in listed("python/nodeshare")}
+    assert sources < names and "nodeshare/py.typed" in sources
+    (extension,) = names - sources
+    assert re.fullmatch(r"nodeshare/_core\..*so", extension)
+    pip("--python", fresh, "install", "--no-deps", wheel)
+    assert where_it_runs(fresh, tmp_path).is_relative_to(tmp_path / "venv")
+
+
+def test_an_editable_install_runs_from_its_source(sdist, options, fresh, tmp_path):
+    pip("--python", fresh, "install", *options, "--editable", sdist)
+    assert where_it_runs(fresh, tmp_path) == sdist / "python/nodeshare/__init__.py"
+
+
+def test_pkg_config_says_how_to_compile_the_readme_s_example_also_when_all_was_moved(tmp_path):
+    mpicxx = shutil.which("mpicxx", path=str(Path(mpicc()).parent))
+    for name, there in (("pkg-config", shutil.which("pkg-config")), ("mpicxx", mpicxx)):
+        if not there:
+            pytest.skip(f"{name} is not installed")
+    run("cmake", "--install", build, "--component", "cpp", "--prefix", tmp_path / "prefix")
+    prefix = (tmp_path / "prefix").rename(tmp_path / "elsewhere")
+    (folder,) = (path.parent for path in prefix.rglob("nodeshare.pc"))
+    env = {"PKG_CONFIG_PATH": str(folder)}
+    assert run("pkg-config", "--modversion", "nodeshare", env=env) == version("nodeshare") + "\n"
+    flags, libraries = (shlex.split(run("pkg-config", word, "nodeshare", env=env)) for word in ("--cflags", "--libs"))
+    source, made = tmp_path / "main.cpp", tmp_path / "program"
+    source.write_text(READMES)
+    run(mpicxx, *flags, source, *libraries, "-o", made)
+    assert run(*mpiexec(2), made) == ""
