@@ -80,19 +80,22 @@ class filler {
 
 }  // namespace
 
-failure fill(control_page& page, int node_rank, int root, const segment_parts& parts, bool fresh, const look_ahead& look)
+failure fill(control_page& page, int node_rank, int root, const segment_parts& parts, fill_by how, const look_ahead& look)
 {
-  filler mine(parts, fresh, look);
+  filler mine(parts, how.fresh, look);
   std::atomic<std::uint64_t>& claimed = page.header().claimed;
   const rank_record& source = page.record(root);
   const auto* data = reinterpret_cast<const std::byte*>(source.source);
   const bool writes = node_rank == root;
+  if (!writes && !how.fresh && !how.core_each) {
+    return {};
+  }
   if (!writes && parts.bytes > 0) {
     std::byte probe{};
     if (!linux_api::read_process(source.pid, data, &probe, 1)) {
       const auto others = static_cast<std::size_t>(page.ranks - 1);
       const auto first = static_cast<std::size_t>((node_rank - root - 1 + page.ranks) % page.ranks);
-      for (std::size_t i = first; fresh && i < mine.chunks(); i += others) {
+      for (std::size_t i = first; how.fresh && i < mine.chunks(); i += others) {
         const std::size_t chunk = mine.chunks() - 1 - i;
         if (chunk < claimed.load(std::memory_order_relaxed)) {
           break;  // the root is there already

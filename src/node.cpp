@@ -70,9 +70,9 @@ node::node(std::shared_ptr<topology_state> where) : where_(std::move(where))
   (void)files;
   (void)linux_api::forked();  // begins to watch for forks
   auto page = make_page(*where_, window_directory_);
-  const bool spin = core_each(*where_, *page);
+  core_each_ = core_each(*where_, *page);
   recycler_ = std::make_unique<recycler>(page, window_directory_);
-  meetings_ = std::make_unique<meeting_place>(*where_, std::move(page), spin);
+  meetings_ = std::make_unique<meeting_place>(*where_, std::move(page), core_each_);
   const std::lock_guard lock(nodes().mutex);
   nodes().live.insert(this);
   at_finalize = [] { node::end("MPI_Finalize"); };
@@ -423,7 +423,8 @@ failure node::take_memory(const segment_plan& chosen, const memory_request& want
   if (wanted.source >= 0 && where_->node_of[static_cast<std::size_t>(wanted.source)] == where_->node_index) {
     const auto& all = where_->ranks_on[static_cast<std::size_t>(where_->node_index)];
     const auto root = static_cast<int>(std::find(all.begin(), all.end(), wanted.source) - all.begin());
-    return fill(meetings_->page(), where_->node_rank, root, parts, !reserved, look_ahead_of(ranks));
+    return fill(meetings_->page(), where_->node_rank, root, parts, {.fresh = !reserved, .core_each = core_each_},
+                look_ahead_of(ranks));
   }
   const std::span<std::byte> mine = my_pages(*where_, parts.mapped, parts.bytes);
   // New pages that hold something already (a stale backing file, a device that placed them) are given back: fresh ones

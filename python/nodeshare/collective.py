@@ -49,7 +49,7 @@ class collective:
         return made
 
     def create_from(self, nbytes: int, source: int, data: int) -> _core.Segment:
-        """Collective over the communicator. Bytes on each node; on that of rank `source` those at its address `data`."""
+        """Collective over the communicator. Bytes on each node; on that of `source` those at its address `data`."""
         made: _core.Segment = self._in_step(self._node.create_from, nbytes, source, data, True)
         return made
 

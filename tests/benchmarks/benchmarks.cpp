@@ -140,7 +140,11 @@ void require_room(const memory& window, std::size_t bytes)
   shared_array<char>(window.where, {bytes}, {.reserve = false});
 }
 
-/// Creating and dropping without reserving, against MPI_Win_allocate_shared and MPI_Win_free.
+/// Gives what was let go back to the system, or the next array would be made in it.
+void trim(const topology& where) { nodeshare::node::of(where)->trim(nodeshare::call("trim", "")); }
+
+/// Creating and dropping without reserving, against MPI_Win_allocate_shared and MPI_Win_free: in new memory that goes back
+/// to the system, and in memory that is used again.
 void create(int repetitions)
 {
   const auto kinds = memories();
@@ -150,8 +154,20 @@ void create(int repetitions)
     candidates.push_back(
         {std::string("raw ") + size, [bytes] { return seconds_of([&] { const raw_window made(bytes); }); }});
     for (const auto& [name, where] : kinds) {
-      candidates.push_back({name + " " + size, [where, bytes] {
-                              return seconds_of([&] { shared_array<char>(where, {bytes}, {.reserve = false}); });
+      const auto once = [where, bytes] {
+        shared_array<char>(where, {bytes}, {.reserve = false, .holds = nodeshare::content::unspecified});
+      };
+      candidates.push_back({name + " " + size, [where, once] {
+                              return seconds_of([&] {
+                                once();
+                                trim(where);
+                              });
+                            }});
+      candidates.push_back({name + " " + size + " again", [where, once] {
+                              once();
+                              const double took = seconds_of(once);
+                              trim(where);
+                              return took;
                             }});
     }
   }
@@ -184,7 +200,10 @@ void reserve(int repetitions)
   for (const auto& [name, where] : kinds) {
     candidates.push_back({name, [where] {
                             std::optional<shared_array<char>> made;
-                            return seconds_of([&] { made.emplace(where, std::array{gibibyte}); });
+                            const double took = seconds_of([&] { made.emplace(where, std::array{gibibyte}); });
+                            made.reset();
+                            trim(where);
+                            return took;
                           }});
   }
   compare(candidates, repetitions);

@@ -27,6 +27,7 @@ def create(jobs: Jobs) -> Iterator[Figure]:
         for size in ("8 KiB", "1 GiB"):
             what = f"create and drop {size}, {memory}"
             yield times_as_long(what, found[f"{memory} {size}"], "raw window", found[f"raw {size}"], at_most)
+            yield times_as_long(f"{what}, again", found[f"{memory} {size} again"], "raw window", found[f"raw {size}"])
         what = f"create and drop 1 GiB, {memory}"
         yield times_as_long(what, found[f"{memory} 1 GiB"], "the same of 8 KiB", found[f"{memory} 8 KiB"], FLAT)
 
@@ -128,6 +129,30 @@ def weather(jobs: Jobs) -> Iterator[Figure]:
     yield times_faster("weather on 2 ranks, computing", samples[2], "on 1 rank", samples[1], 1.8)
 
 
+def copies(jobs: Jobs) -> Iterator[Figure]:
+    """Make array(root) of 512 MiB in new memory, and again; floors: a raw window that root fills, one memcpy, Bcast."""
+    nbytes = 512 << 20
+    for ranks, than_bcast in ((2, 1.7), (4, 5)):
+        for memory, than_raw in zip(MEMORIES, (1.3, 2)):
+            on = f"array(root) of 512 MiB, {ranks} ranks, {memory}"
+            found = jobs.python(ranks, "ranks_copies.py", nbytes, jobs.few(9, 3), env={"NODESHARE_MEMORY": memory})
+            if ranks == 2:
+                yield times_faster(on, found["new"], "raw window filled by root", found["raw"], than_raw)
+            yield times_faster(on, found["new"], "Bcast into fresh buffers", found["bcast"])
+            yield times_as_long(f"{on}, again", found["again"], "one memcpy", found["memcpy"], 1.15)
+            yield times_faster(f"{on}, again", found["again"], "Bcast into fresh buffers", found["bcast"], than_bcast)
+
+
+def again(jobs: Jobs) -> Iterator[Figure]:
+    """Make, write in full and drop 256 MiB in a loop; peers: shared_memory, and pshmem, SharedArray where installed."""
+    nbytes = 256 << 20
+    for name, at_least in (("empty", 20), ("zeros", 15)):
+        found = jobs.python(2, "ranks_again.py", nbytes, jobs.few(9, 3), name)
+        for peer in sorted(found.keys() - {name}):
+            what = f"{name} of 256 MiB, made, written, dropped"
+            yield times_faster(what, found[name], peer, found[peer], at_least)
+
+
 MEASURES: dict[str, Callable[[Jobs], Any]] = {
-    one.__name__: one for one in (create, reserve, triad, sync, python, memory, arena, live, weather)
+    one.__name__: one for one in (create, reserve, triad, sync, python, memory, arena, live, copies, again, weather)
 }

@@ -8,15 +8,13 @@ each, in random order; its time is that of the slowest rank. Prints the seconds 
 from __future__ import annotations
 
 import ctypes
-import gc
-import json
 import random
 import sys
 from itertools import repeat
 from time import perf_counter
 
-import numpy as np
 from mpi4py import MPI
+from samples import compare
 
 import nodeshare as ns
 
@@ -52,18 +50,4 @@ def sync_in_cpp() -> float:
     return in_cpp(world.py2f(), ctypes.c_long(calls))
 
 
-candidates = [empty_loop, array, sync, sync_in_cpp]
-order = random.Random(1)  # on all ranks the same
-gc.disable()
-samples: dict[str, list[float]] = {one.__name__: [] for one in candidates}
-for repetition in range(repetitions + 1):
-    for one in order.sample(candidates, len(candidates)):
-        world.Barrier()
-        seconds = one()
-        if repetition > 0:  # the first is for warming up
-            samples[one.__name__].append(seconds / calls)
-for name, mine in samples.items():
-    slowest = np.array(mine)
-    world.Allreduce(MPI.IN_PLACE, slowest, MPI.MAX)
-    if world.rank == 0:
-        print(json.dumps({"name": name, "seconds": slowest.tolist()}))
+compare([empty_loop, array, sync, sync_in_cpp], repetitions, random.Random(1), calls)

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""On the ranks: rank 0's array for all of the node, made in new memory and in memory that is used again.
+
+Run as: ranks_copies.py BYTES REPETITIONS. Compared with a raw window that rank 0 fills, with MPI_Bcast into private
+buffers that are fresh in each repetition, and with one memcpy on rank 0 between private buffers that are warm. Random
+order; the time of a repetition is that of the slowest rank.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from time import perf_counter
+
+import numpy as np
+from mpi4py import MPI
+from samples import compare
+
+import nodeshare as ns
+
+nbytes, repetitions = map(int, sys.argv[1:])
+world = MPI.COMM_WORLD
+root = world.rank == 0
+private = np.random.default_rng(1).integers(0, 255, nbytes, "u1") if root else None
+warm = np.ones(nbytes, "u1") if root else None
+
+
+def new() -> float:
+    ns.trim()
+    world.Barrier()
+    begin = perf_counter()
+    a = ns.array(private)
+    seconds = perf_counter() - begin
+    assert a.nbytes == nbytes
+    return seconds
+
+
+def again() -> float:
+    a = ns.empty(nbytes, "u1")
+    a.local[...] = 1
+    a.sync()
+    del a
+    world.Barrier()
+    begin = perf_counter()
+    ns.array(private)
+    return perf_counter() - begin
+
+
+def raw() -> float:
+    begin = perf_counter()
+    window = MPI.Win.Allocate_shared(nbytes + 64 if root else 0, 1, comm=world)
+    memory, _ = window.Shared_query(0)
+    if root:
+        np.frombuffer(memory, "u1")[:nbytes] = private
+    world.Barrier()
+    seconds = perf_counter() - begin
+    window.Free()
+    return seconds
+
+
+def bcast() -> float:
+    world.Barrier()
+    begin = perf_counter()
+    mine = private if root else np.empty(nbytes, "u1")
+    step = 1 << 30
+    for start in range(0, nbytes, step):
+        world.Bcast(mine[start : start + step])
+    return perf_counter() - begin
+
+
+def memcpy() -> float:
+    world.Barrier()
+    begin = perf_counter()
+    if root:
+        warm[...] = private
+    return perf_counter() - begin
+
+
+compare([new, again, raw, bcast, memcpy], repetitions, random.Random(1))
