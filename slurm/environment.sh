@@ -40,11 +40,12 @@ step() {
 }
 
 # ----------------------------------------------------------------------------- which Python and MPI; cheap, each start
-# outside NAME: where NAME is on PATH, without our own environments: a second start must choose as the first one did.
+# outside NAME: where NAME is on PATH, without our own environments (.venv/<mpi>-<version>-py<3.x>): a second start must
+# choose as the first one did.
 outside() {
   local found
   while read -r found; do
-    case $found in "$root"/.venv/*) ;; *) echo "$found"; return ;; esac
+    case $found in "$root"/.venv/*-py[0-9]*/*) ;; *) echo "$found"; return ;; esac
   done < <(type -aP "$1")
   return 1
 }

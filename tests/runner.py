@@ -112,6 +112,9 @@ def main() -> int:
         prog="tests/run.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="only tests with this in their name: topology, cpp/")
+    parser.add_argument(
+        "--all-mpis", action="store_true", help="first: with each MPI that can be had, the rest as arguments (--fast)"
+    )
     parser.add_argument("--fast", action="store_true", help="2 and 3 ranks, one memory, without multinode, packaging")
     options = parser.parse_args()
     plan = [s for s in starts(options.fast) if not options.names or any(name in s.name for name in options.names)]
