@@ -6,7 +6,8 @@
   faults, programs, multinode, packaging                         pytest files on no rank, which start what they need
 
 Counted are test cases, once for each start. Skips are listed with their reasons; a test that hangs is a failure, names
-itself and its ranks, and costs its file. The list of runs is in tests/cpp/CMakeLists.txt.
+itself and its ranks, and costs its file. The list of runs is in tests/cpp/CMakeLists.txt. With NODESHARE_MEMORY set, all
+is run on that memory.
 """
 
 from __future__ import annotations
@@ -54,15 +55,16 @@ def runs() -> dict[str, bool]:
     return found
 
 
-def starts(fast: bool) -> list[Start]:
-    """Return everything there is to start."""
+def starts(fast: bool, memory_of_all: str | None) -> list[Start]:
+    """Return everything there is to start; all on one kind of memory, if that was chosen."""
     suites = [p.name.replace("_test.cpp", "") for p in sorted((root / "tests/cpp").glob("*_test.cpp"))]
     files = sorted((root / "tests/python").glob("test_*.py"))
     pytest = [sys.executable, "-m", "pytest", "-q", "--color=no"]
     plan = []
-    for memory in ["", "memfd"]:
+    memories = ["", *["memfd"] * (not fast)] if memory_of_all is None else [memory_of_all]
+    for memory in memories:
         for run, is_fast in runs().items():
-            if not is_fast and (fast or memory) or fast and memory:
+            if not is_fast and (fast or memory != memories[0]):
                 continue
             ranks, _, placement = run.partition(":")
             where = f"{ranks} rank{'s' * (ranks != '1')}" + f", nodes of {placement}" * bool(placement)
@@ -78,10 +80,11 @@ def starts(fast: bool) -> list[Start]:
             for file in files:
                 words = [*mpiexec(int(ranks)), *pytest, str(file.relative_to(root))]
                 plan.append(Start(f"python/{file.stem}", where, words, env))
+    env = {"NODESHARE_MEMORY": memory_of_all} if memory_of_all else {}
     for folder in ["faults", "programs"] + ["multinode", "packaging"] * (not fast):
         for file in sorted((root / "tests" / folder).glob("test_*.py")):
             words = [*pytest, *(["-m", "not slow"] * fast), str(file.relative_to(root))]
-            plan.append(Start(f"{folder}/{file.stem}", "", words))
+            plan.append(Start(f"{folder}/{file.stem}", "", words, env))
     return plan
 
 
@@ -117,10 +120,14 @@ def main() -> int:
     )
     parser.add_argument("--fast", action="store_true", help="2 and 3 ranks, one memory, without multinode, packaging")
     options = parser.parse_args()
-    plan = [s for s in starts(options.fast) if not options.names or any(name in s.name for name in options.names)]
+    plan = [
+        start
+        for start in starts(options.fast, os.environ.pop("NODESHARE_MEMORY", None))
+        if not options.names or any(name in start.name for name in options.names)
+    ]
     if not plan:
         parser.error(f"no test has {' or '.join(options.names)} in its name")
-    for name in ("NODESHARE_RANKS_PER_NODE", "NODESHARE_MEMORY", "NODESHARE_PATIENCE"):
+    for name in ("NODESHARE_RANKS_PER_NODE", "NODESHARE_PATIENCE"):
         os.environ.pop(name, None)  # the runs say what is set
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whatever ends us, the running job ends first
 
