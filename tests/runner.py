@@ -6,8 +6,8 @@
   faults, programs, multinode, packaging                         pytest files on no rank, which start what they need
 
 Counted are test cases, once for each start. Skips are listed with their reasons; a test that hangs is a failure, names
-itself and its ranks, and costs its file. The list of runs is in tests/cpp/CMakeLists.txt. With NODESHARE_MEMORY set, all
-is run on that memory.
+itself and its ranks, and costs its file. The list of runs is in tests/cpp/CMakeLists.txt. With NODESHARE_MEMORY set,
+all is run on that memory.
 """
 
 from __future__ import annotations

@@ -81,6 +81,33 @@ void check_out_of_memory_everywhere(const topology& where, const std::string& re
   BOOST_CHECK_EQUAL(living_segments().size(), alive);
 }
 
+/// Rank 0's bytes in memory of one kind, new at first, then used.
+void check_filled(const topology& where, std::size_t bytes)
+{
+  std::vector<std::byte> mine(where.rank() == 0 ? bytes : 0);
+  for (std::size_t i = 0; i < mine.size(); ++i) {
+    mine[i] = static_cast<std::byte>(i * 7 + i / 4096);
+  }
+  for (int time = 0; time < 2; ++time) {
+    const memory one = node::of(where)->create(call("make", ""), {.bytes = bytes, .source = 0, .data = mine.data()});
+    if (where.node() == 0) {
+      bool right = true;
+      for (std::size_t i = 0; i < bytes; ++i) {
+        right = right && one->data()[i] == static_cast<std::byte>(i * 7 + i / 4096);
+      }
+      BOOST_CHECK(right);
+    }
+    node::of(where)->meet(call("seen", ""));
+  }
+  node::of(where)->trim(call("trim", ""));
+}
+
+ssize_t forbidden(pid_t, const iovec*, unsigned long, const iovec*, unsigned long, unsigned long)
+{
+  errno = EPERM;
+  return -1;
+}
+
 const char* const kinds[] = {"auto", "window", "memfd"};
 
 }  // namespace
@@ -98,6 +125,39 @@ BOOST_AUTO_TEST_CASE(pages_missing_on_one_rank_are_out_of_memory_on_every_rank)
       }
       check_still_works(where);
     }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(one_rank_s_bytes_come_into_memory_also_where_processes_may_not_read_each_other)
+{
+  for (const char* kind : kinds) {
+    const kind_of_memory where(kind);
+    for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, megabyte, 13 * megabyte + 5}) {
+      check_filled(where, bytes);
+      {
+        const replaced refuse(linux_api::calls.process_vm_readv, &forbidden);
+        check_filled(where, bytes);
+      }
+      const replaced refuse_one(linux_api::calls.process_vm_readv, &forbidden, world().rank() == world().size() - 1);
+      check_filled(where, bytes);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(pages_missing_while_one_rank_s_bytes_are_copied_are_out_of_memory_on_every_rank)
+{
+  const std::vector<std::byte> mine(9 * megabyte);
+  for (const char* kind : {"auto", "window"}) {
+    const kind_of_memory where(kind);
+    {
+      const replaced fail(linux_api::calls.madvise, &no_page_left<EFAULT>);
+      if (world().size() > 1) {  // else the root writes into a file, whose pages nobody asks for by madvise
+        BOOST_CHECK_THROW(
+            node::of(where)->create(call("make", ""), {.bytes = mine.size(), .source = 0, .data = mine.data()}),
+            out_of_shared_memory);
+      }
+    }
+    check_still_works(where);
   }
 }
 
