@@ -141,11 +141,19 @@ def alive():
         return len(ns._core.segments()), sum(line.endswith("(deleted)\n") for line in file)
 
 
+def work_together():
+    a = ns.full(2 * world.size + 1, world.size)
+    a.local[...] += 1
+    a.allgather()
+    assert a.array.tolist() == [world.size + 1] * a.size
+
+
 @pytest.fixture
 def leaves_nothing(request):
     """After the test nothing more is allocated than before, and all ranks can still work together."""
     for comm in (MPI.COMM_WORLD, MPI.COMM_SELF, ns.topology().node_comm):
-        ns.zeros(1, comm=comm)  # what the first use makes is there to stay
+        ns.zeros(1, comm=comm)  # what the first use makes, also of the MPI, is there to stay
+    work_together()
     failed = request.session.testsfailed
     sys.last_value = sys.last_traceback = sys.last_exc = None  # where pytest keeps the arrays of a test that failed
     gc.collect()
@@ -153,9 +161,6 @@ def leaves_nothing(request):
     yield
     gc.collect()
     after = alive()
-    a = ns.full(2 * world.size + 1, world.size)
-    a.local[...] += 1
-    a.allgather()
-    assert a.array.tolist() == [world.size + 1] * a.size
+    work_together()
     if request.session.testsfailed == failed:
         assert after == before, f"(arrays, mappings) were {before}, are {after}"
