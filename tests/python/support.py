@@ -138,7 +138,9 @@ def alive():
     for comm in (MPI.COMM_WORLD, MPI.COMM_SELF, ns.topology().node_comm):
         ns.trim(comm)  # what is kept for the next arrays is no leak
     with open("/proc/self/maps") as file:
-        return len(ns._core.segments()), sum(line.endswith("(deleted)\n") for line in file)
+        # UCX, below some MPIs, maps such pieces of its own as it goes
+        mapped = [line for line in file if line.endswith("(deleted)\n") and "/SYSV" not in line and "/ucx_" not in line]
+    return len(ns._core.segments()), len(mapped)
 
 
 def work_together():
