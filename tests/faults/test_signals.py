@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Ctrl-C and SIGTERM end a job that waits in nodeshare, soon."""
 
+import re
 import signal
 
 import pytest
@@ -29,7 +30,10 @@ def test_a_signal_to_the_launcher_ends_the_job_within_5_s(job, number, call):
     ended = running.wait(5)
     assert not ended.timed_out
     assert ended.code != 0
-    assert "Traceback" not in ended.err
+    # MPICH's launcher hands SIGINT on: then each rank says that it was interrupted, and nothing else
+    said = [line for line in ended.err.splitlines() if re.match(r"[A-Za-z_.]+(Error|Interrupt)\b", line)]
+    assert all(line.startswith(("KeyboardInterrupt", "nodeshare.error.PeerError")) for line in said), ended.err
+    assert not said or number == signal.SIGINT, ended.err
 
 
 def test_a_signal_to_plain_python_is_a_keyboard_interrupt(job):
