@@ -2,10 +2,11 @@
 /// @file
 /// Memory from MPI_Win_allocate_shared (MPI-3.1, 11.2.3); the only file that knows MPI_Win.
 #include <cstdint>
-#include <limits>
+#include <cstdio>
 
 #include "linux.hpp"
 #include "provider.hpp"
+#include "wait.hpp"
 
 namespace nodeshare {
 namespace {
@@ -21,6 +22,35 @@ std::uint64_t wanted_free(std::size_t bytes)
   return asked + asked / 16 + (std::uint64_t{1} << 20);
 }
 
+/// Whether a file system without a limit, which says that it has no blocks at all, holds this MPI's windows. Open MPI
+/// looks for free blocks before each of them.
+#ifdef OPEN_MPI
+constexpr bool unlimited_holds_windows = false;
+#else
+constexpr bool unlimited_holds_windows = true;
+#endif
+
+constexpr double seconds_for_all_to_be_refused = 5;
+
+/// An MPI that refuses a window on some ranks alone (Open MPI: on node rank 0) leaves the others waiting in
+/// MPI_Win_allocate_shared for ever, and no way to call them back.
+failure refused(MPI_Comm node, const std::string& why)
+{
+  MPI_Request all_refused = MPI_REQUEST_NULL;
+  if (MPI_Ibarrier(node, &all_refused) != MPI_SUCCESS ||
+      !wait_for(all_refused, "MPI_Ibarrier", [](double seconds) { return seconds < seconds_for_all_to_be_refused; })) {
+    int rank = 0;
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    std::fprintf(stderr,
+                 "nodeshare: rank %d of MPI_COMM_WORLD on %s: %s on this rank alone, although there was room a moment ago; the others wait for it for "
+                 "ever, so the job is aborted: see what else fills the folder where this MPI keeps its windows, or set "
+                 "NODESHARE_MEMORY=memfd\n",
+                 rank, linux_api::host_name().c_str(), why.c_str());
+    MPI_Abort(MPI_COMM_WORLD, 1);
+  }
+  return {failure_kind::mpi, why};
+}
+
 class window final : public provider {
  public:
   failure offer(std::size_t, descriptor&) const override { return {}; }
@@ -31,7 +61,7 @@ class window final : public provider {
     void* base = nullptr;
     const auto asked = static_cast<MPI_Aint>(leads ? padded(bytes) : 0);
     if (const int code = MPI_Win_allocate_shared(asked, 1, MPI_INFO_NULL, node, &base, &handle); code != MPI_SUCCESS) {
-      return {failure_kind::mpi, describe_mpi("MPI_Win_allocate_shared", code)};
+      return refused(node, describe_mpi("MPI_Win_allocate_shared", code));
     }
     // the alias outlives the window; so from here on memory is let go locally, in any order (see README)
     failure trouble;
@@ -79,6 +109,11 @@ class window final : public provider {
     if (!space->in_memory) {
       return {failure_kind::other, directory + ", where this MPI keeps its windows, is on a disk: mount a tmpfs there or "
                                                "use NODESHARE_MEMORY=memfd"};
+    }
+    if (space->unlimited && !unlimited_holds_windows) {
+      return {failure_kind::out_of_shared_memory,
+              directory + " has no limit of size, which this MPI takes for no space: mount it with one (mount -o "
+              "remount,size=…), or leave NODESHARE_MEMORY at auto, or memfd, which need none there"};
     }
     if (!space->unlimited && space->free < wanted_free(bytes)) {
       return {failure_kind::out_of_shared_memory,
