@@ -339,7 +339,7 @@ bool meeting_place::leaders_agree(const call& what, bool good)
       throw peer_error(ended_elsewhere_ + ", while this rank was in " + text_of(what));
     }
   } catch (...) {
-    (void)words.release();
+    leave_to_mpi(std::move(words));
     throw;
   }
   return words[3] == 1 && words[4] == ~words[5];
@@ -358,7 +358,7 @@ verdict meeting_place::leaders_explain(const call& what, const node_report& ours
   try {
     finish(request, what, "MPI_Iallgather");
   } catch (...) {
-    (void)reports.release();
+    leave_to_mpi(std::move(reports));
     throw;
   }
   reports->pop_back();

@@ -299,24 +299,24 @@ void meeting_place::end(std::string_view how) noexcept
 
 /// Leaves word on the lane, with the neighbours of a hypercube of nodes: each that waits and finds it passes it on.
 /// Most often nobody waits and nobody receives it; sent eagerly, it costs nothing then.
-void meeting_place::tell_other_nodes(std::string_view how, int tag) noexcept
+void meeting_place::tell_other_nodes(std::string_view how, int tag) const noexcept
 {
   for (int bit = 1; bit < where_.node_count * 2; bit *= 2) {
     const int peer = where_.node_index ^ bit;
     if (peer >= where_.node_count) {
       continue;
     }
-    auto* text = new char[ended_bytes];  // left to a request that should not complete
-    copy_text(text, ended_bytes, how);
+    auto text = std::make_unique<char[]>(ended_bytes);
+    copy_text(text.get(), ended_bytes, how);
     MPI_Request request = MPI_REQUEST_NULL;
     int sent = 0;
-    if (MPI_Isend(text, ended_bytes, MPI_CHAR, peer, tag, where_.lane, &request) == MPI_SUCCESS) {
+    if (MPI_Isend(text.get(), ended_bytes, MPI_CHAR, peer, tag, where_.lane, &request) == MPI_SUCCESS) {
       for (int look = 0; look < 1000 && sent == 0; ++look) {
         MPI_Test(&request, &sent, MPI_STATUS_IGNORE);
       }
     }
-    if (sent != 0) {
-      delete[] text;
+    if (sent == 0) {
+      leave_to_mpi(std::move(text));
     }
   }
 }

@@ -103,7 +103,7 @@ class meeting_place {
   bool leaders_agree(const call& what, bool good);
   verdict leaders_explain(const call& what, const node_report& ours);
 
-  void tell_other_nodes(std::string_view how, int tag) noexcept;
+  void tell_other_nodes(std::string_view how, int tag) const noexcept;
   bool word_from_other_nodes(int tag);
   bool receive_word(int tag, std::string& out);
   bool someone_gave_up();

@@ -489,8 +489,8 @@ void node::exchange(const call& what, std::string& bytes, int root)
       meetings_->finish(request, what, "MPI_Ibcast", parties::all);
     }
   } catch (...) {
-    (void)length.release();  // MPI may still write there
-    (void)content.release();
+    leave_to_mpi(std::move(length));
+    leave_to_mpi(std::move(content));
     throw;
   }
   bytes = std::move(*content);

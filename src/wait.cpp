@@ -6,6 +6,10 @@
 #include <immintrin.h>
 #endif
 
+#include <mutex>
+#include <utility>
+#include <vector>
+
 #include "failure.hpp"
 #include "linux.hpp"
 #include "nodeshare/error.hpp"
@@ -131,6 +135,14 @@ bool wait_for(MPI_Request& request, const char* routine, const std::function<boo
       return false;
     }
   }
+}
+
+void leave_to_mpi(std::shared_ptr<void> buffer)
+{
+  static std::mutex mutex;
+  static auto* kept = new std::vector<std::shared_ptr<void>>;  // never destroyed: MPI may outlive our objects
+  const std::lock_guard lock(mutex);
+  kept->push_back(std::move(buffer));
 }
 
 }  // namespace nodeshare

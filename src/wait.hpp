@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <source_location>
 #include <string>
 
@@ -59,5 +60,8 @@ class waiter {
 /// Waits for a request of ours. `on_look`, called every 50 ms, returns false to give the wait up.
 /// Returns false if it was given up: the request then stays pending and its buffers must stay.
 bool wait_for(MPI_Request& request, const char* routine, const std::function<bool(double seconds)>& on_look);
+
+/// Keeps what a request that was given up may still read or write, until the process is gone.
+void leave_to_mpi(std::shared_ptr<void> buffer);
 
 }  // namespace nodeshare
