@@ -62,6 +62,7 @@ struct rank_record {
   std::atomic<std::uint32_t> waits_in;  ///< number of the meeting it has waited in for long, 0: none
   std::int64_t waits_since;             ///< std::chrono::steady_clock, the same for all processes of a machine
   char waits_call[512];
+  std::atomic<bool> waits_elsewhere;    ///< for other nodes, in a request
   char ended_how[512];
 };
 

@@ -32,6 +32,16 @@ std::int64_t now_seconds()
   return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+std::string waited_text(std::int64_t seconds, std::string_view call)
+{
+  return " for " + std::to_string(seconds) + " s in " + std::string(call);
+}
+
+void report_wait(const std::string& waiting, const std::string& missing)
+{
+  std::fprintf(stderr, "nodeshare: a wait is long: %s; missing: %s\n", waiting.c_str(), missing.c_str());
+}
+
 void copy_text(char* to, std::size_t room, std::string_view text)
 {
   std::snprintf(to, room, "%.*s", static_cast<int>(text.size()), text.data());
@@ -218,14 +228,30 @@ void meeting_place::report_patience(std::uint32_t number) const
       }
       waiting += (waiting.empty() ? "" : ", ") + name_of(rank);
       if (record.waits_in.load(std::memory_order_acquire) == number) {
-        waiting += " for " + std::to_string(now_seconds() - record.waits_since) + " s in " + record.waits_call;
+        waiting += waited_text(now_seconds() - record.waits_since, record.waits_call);
       }
-    } else {
+    } else if (!record.waits_elsewhere.load(std::memory_order_relaxed)) {  // else it reports by itself
       missing += (missing.empty() ? "" : ", ") + name_of(rank);
     }
   }
-  std::fprintf(stderr, "nodeshare: a wait is long: %s; missing: %s\n", waiting.c_str(),
-               missing.empty() ? "none" : missing.c_str());
+  if (!missing.empty()) {
+    report_wait(waiting, missing);
+  }
+}
+
+/// Who is missing on another node its own ranks say, if any wait there.
+std::string meeting_place::missing_elsewhere(parties who) const
+{
+  if (who == parties::all) {
+    return "another rank";
+  }
+  if (where_.node_count > 2) {
+    return "a rank of another node";
+  }
+  const int other = 1 - where_.node_index;
+  const auto& ranks = where_.ranks_on[static_cast<std::size_t>(other)];
+  return ranks.size() > 1 ? "a rank of node " + std::to_string(other)
+                          : "rank " + std::to_string(ranks[0]) + " on node " + std::to_string(other);
 }
 
 void meeting_place::finish(MPI_Request& request, const call& what, const char* routine, parties who)
@@ -233,11 +259,13 @@ void meeting_place::finish(MPI_Request& request, const call& what, const char* r
   double next_report = where_.chosen.patience;
   bool signalled = false;
   double ended_since = 0;
+  std::atomic<bool>& elsewhere = page_->record(where_.node_rank).waits_elsewhere;
   const bool done = wait_for(request, routine, [&](double seconds) {
+    elsewhere.store(true, std::memory_order_relaxed);
     if (seconds >= next_report) {
       next_report *= 2;
-      std::fprintf(stderr, "nodeshare: %s waits for other nodes for %.0f s in %s\n", name_of(where_.node_rank).c_str(),
-                   seconds, text_of(what).c_str());
+      report_wait(name_of(where_.node_rank) + waited_text(static_cast<std::int64_t>(seconds), text_of(what)),
+                  missing_elsewhere(who));
     }
     signalled = !interrupt_due_ && hooks.interrupted != nullptr && hooks.interrupted();
     if (!someone_ended(who)) {
@@ -245,6 +273,7 @@ void meeting_place::finish(MPI_Request& request, const call& what, const char* r
     }
     return !signalled && seconds - ended_since < grace_seconds && !(interrupt_due_ && seconds > grace_seconds);
   });
+  elsewhere.store(false, std::memory_order_relaxed);
   if (done) {
     return;
   }

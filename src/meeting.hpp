@@ -92,6 +92,7 @@ class meeting_place {
   bool withdraw(std::uint32_t number);
   int who_left(std::uint32_t number);
   void report_patience(std::uint32_t number) const;
+  std::string missing_elsewhere(parties who) const;
 
   void require_all_stayed(const call& what, const gathering& seen, scope reach);
   std::uint64_t compared(const call& what) const noexcept { return what.digest ^ taken_.digest; }

@@ -118,3 +118,37 @@ def test_a_wait_beyond_patience_is_reported_once_a_node_with_who_waits_and_who_i
     lines = [line for line in ended.err.splitlines() if line.startswith("nodeshare: a wait is long")]
     assert len(lines) in (1, 2), ended.err  # after 1 s, and after 2
     assert "missing: rank 1 on" in lines[0] and "sync(" in lines[0] and "script0.py:8" in lines[0], lines[0]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "placement", "late", "waits"),
+    [
+        (3, "2", 2, {0: "rank 2 on node 1"}),
+        (4, "2", 3, {0: "a rank of node 1", 2: "rank 3 on"}),
+        (5, "2", 4, {0: "a rank of another node", 2: "a rank of another node"}),
+    ],
+)
+def test_a_long_wait_for_another_node_names_that_node_and_not_the_leader_which_waits_itself(
+    job, ranks, placement, late, waits
+):
+    ended = job(
+        ranks,
+        f"""
+        import time
+        import nodeshare as ns
+        from mpi4py import MPI
+        a = ns.zeros(5)
+        if MPI.COMM_WORLD.rank == {late}:
+            time.sleep(2.8)
+        ns.zeros(8)
+        """,
+        env={"NODESHARE_PATIENCE": "1", "NODESHARE_RANKS_PER_NODE": placement},
+    )
+    assert ended.code == 0
+    told = re.findall(
+        r"^nodeshare: a wait is long: rank (\d+) on .* s in zeros\(.*script0.py:8.*; missing: (.*)$", ended.err, re.M
+    )
+    assert len(told) == ended.err.count("nodeshare: "), ended.err
+    assert {int(rank) for rank, _ in told} == set(waits), ended.err
+    for rank, missing in told:
+        assert missing.startswith(waits[int(rank)]), ended.err
