@@ -137,7 +137,7 @@ void meeting_place::agree(const call& what, const failure& its_failure, scope re
       return out;
     });
     good = heard.kind == failure_kind::none;
-    if (heard.refused_here) {
+    if (heard.refused_here && (its_failure || !undecided.text.empty())) {
       mine = its_failure ? its_failure : undecided;
     }
   }

@@ -22,7 +22,7 @@ namespace nodeshare {
 /// How far an agreement reaches.
 enum class scope { node, communicator };
 
-/// What a node's leader decides while the others wait for it.
+/// What a node's leader decides while the others wait for it. A failure without a text: a rank that objected says why.
 using decision = std::function<failure()>;
 
 /// Whom a transfer needs.

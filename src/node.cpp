@@ -238,11 +238,17 @@ failure choose_memory(control_page& page, memory_kind& out)
 {
   bool window = true;
   bool memfd = true;
+  bool all_possible = true;
   for (int rank = 0; rank < page.ranks; ++rank) {
-    window = window && page.record(rank).window_possible;
-    memfd = memfd && page.record(rank).memfd_possible;
+    const rank_record& one = page.record(rank);
+    window = window && one.window_possible;
+    memfd = memfd && one.memfd_possible;
+    all_possible = all_possible && (one.window_possible || one.memfd_possible);
   }
   out = window ? memory_kind::window : memory_kind::memfd;
+  if (!all_possible) {
+    return out_of_memory("");  // the rank that can't says why
+  }
   return window || memfd ? failure{}
                          : out_of_memory("its ranks have no kind of memory in common; set NODESHARE_MEMORY to window or memfd");
 }
@@ -316,7 +322,7 @@ std::shared_ptr<segment> node::try_to_create(const call& what, const memory_requ
   segment_plan& plan = page.header().plan;
   const bool leads = where_->node_rank == 0;
   const auto in_full = [&](failure trouble) {
-    if (trouble) {
+    if (!trouble.text.empty()) {
       trouble.text = std::string(what.name) + " needs " + bytes_text(wanted.bytes) + " on each node: " + trouble.text;
     }
     return trouble;
