@@ -88,6 +88,7 @@ void transfer(const call& what, node& home, std::byte* base, std::span<const byt
 {
   const topology_state& where = home.where();
   std::vector<chunks> sources;
+  sources.reserve(static_cast<std::size_t>(where.node_count));
   for (int node = 0; node < where.node_count; ++node) {
     sources.emplace_back(runs, node, where.lane_index(), where.lane_count);
   }

@@ -311,7 +311,7 @@ topology::topology(MPI_Comm comm, std::source_location where)
     number_nodes(*state);
     auto held = std::make_unique<cached>(state);
     check_mpi(MPI_Comm_set_attr(comm, topologies().keyval, held.get()), "MPI_Comm_set_attr");
-    held.release();
+    (void)held.release();  // the communicator's now
   } catch (...) {
     state->release_communicators();
     throw;

@@ -54,7 +54,7 @@ work::work(const topology& where, std::size_t count, std::size_t chunk, schedule
 {
 }
 
-work::work(const call& what, std::shared_ptr<node> home, std::size_t count, std::size_t chunk, schedule how)
+work::work(const call& what, const std::shared_ptr<node>& home, std::size_t count, std::size_t chunk, schedule how)
     : count_(count),
       chunk_(chunk),
       how_(how),

@@ -30,7 +30,7 @@ class work {
   /// Collective over the communicator. `chunk` 0: guided. Throws `out_of_shared_memory`, `mismatch`.
   work(const topology& where, std::size_t count, std::size_t chunk = 0, schedule how = schedule::dynamic,
        std::source_location place = std::source_location::current());
-  work(const call& what, std::shared_ptr<node> home, std::size_t count, std::size_t chunk, schedule how);
+  work(const call& what, const std::shared_ptr<node>& home, std::size_t count, std::size_t chunk, schedule how);
 
   /// Local. The next indices for this rank as [first, last), nothing when there are no more. Asking for the next says
   /// that the last ones are done.

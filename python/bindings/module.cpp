@@ -11,7 +11,7 @@ static std::string library_version()
   char text[MPI_MAX_LIBRARY_VERSION_STRING] = "";
   int length = 0;
   MPI_Get_library_version(text, &length);
-  return std::string(text, static_cast<std::size_t>(length)).c_str();
+  return text;
 }
 
 }  // namespace nodeshare::python

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What tools can say about the code without running it."""
 
+import os
+import re
 import shutil
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,3 +36,18 @@ def test_ruff_would_format_nothing():
     if not shutil.which("ruff"):
         pytest.skip("ruff is not installed")
     check("ruff", "format", "--check", "--no-cache", "python", "slurm", "tests")
+
+
+def test_clang_tidy_has_nothing_to_say():
+    program = shutil.which("clang-tidy")
+    version = program and re.search(r"version (\d+)", subprocess.check_output([program, "--version"], text=True))
+    if not version or int(version[1]) < 16:
+        pytest.skip("clang-tidy of 16 or later is not installed (pip install clang-tidy)")
+    sources = sorted(str(file) for folder in ("src", "python/bindings") for file in (root / folder).glob("*.cpp"))
+    database = str(Path(sys.prefix) / "build")
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        words = [[program, "--quiet", "-p", database, source] for source in sources]
+        ended = list(pool.map(lambda one: Job(one, cwd=str(root)).wait(200), words))
+    said = [one.out + one.err for one in ended if one.code != 0]
+    if said:
+        pytest.fail("\n".join(said), pytrace=False)
