@@ -38,6 +38,20 @@ CASES = {
         import builtins
         builtins.kept = ns.zeros(1000)
     """,
+    "views alive while Python shuts down, and in use": """
+        import atexit, builtins, threading
+        class Late:
+            def __del__(self):
+                assert self.view[0] == 0
+        a = ns.zeros(1000)
+        builtins.late = Late()
+        builtins.late.view = a.array[3:]
+        atexit.register(lambda view: print(view.sum(), flush=True), a.array[5:])
+        def read(view):
+            while True:
+                view.sum()
+        threading.Thread(target=read, args=[a.array[7:]], daemon=True).start()
+    """,
     "views alive at MPI_Finalize and used after it": """
         a = ns.zeros(1000)
         v = a.array[5:]
