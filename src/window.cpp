@@ -42,9 +42,9 @@ failure refused(MPI_Comm node, const std::string& why)
     int rank = 0;
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     std::fprintf(stderr,
-                 "nodeshare: rank %d of MPI_COMM_WORLD on %s: %s on this rank alone, although there was room a moment ago; the others wait for it for "
-                 "ever, so the job is aborted: see what else fills the folder where this MPI keeps its windows, or set "
-                 "NODESHARE_MEMORY=memfd\n",
+                 "nodeshare: rank %d of MPI_COMM_WORLD on %s: %s on this rank alone, although there was room a moment ago; "
+                 "the others wait for it for ever, so the job is aborted: see what else fills the folder where this MPI "
+                 "keeps its windows, or set NODESHARE_MEMORY=memfd\n",
                  rank, linux_api::host_name().c_str(), why.c_str());
     MPI_Abort(MPI_COMM_WORLD, 1);
   }
