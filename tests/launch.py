@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,17 +44,19 @@ class Job:
     """A running program in a session of its own.
 
     Launchers put ranks into process groups and sessions of their own, so what belongs to a job is known by a variable
-    in its environment, which children inherit. Nothing else is ever killed.
+    in its environment, which children inherit. Nothing else is ever killed. Its temporary folder is its own: a killed
+    mpiexec leaves its files there, and Open MPI's does not start where one with the same process id has left some.
     """
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str] | None = None, cwd: str | None = None) -> None:
         self._mark = f"NODESHARE_TEST_JOB_{uuid.uuid4().hex}=1"
         self._out = tempfile.TemporaryFile()  # not pipes: they stay open as long as anything is left of the job
         self._err = tempfile.TemporaryFile()
+        self._temporary = tempfile.mkdtemp(prefix="job-")
         self._begin = time.monotonic()
         self.process = subprocess.Popen(
             argv,
-            env={**os.environ, **(env or {}), **dict([self._mark.split("=")])},
+            env={**os.environ, "TMPDIR": self._temporary, **(env or {}), **dict([self._mark.split("=")])},
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=self._out,
@@ -96,6 +99,7 @@ class Job:
             seconds = time.monotonic() - self._begin
             left = self._kill_all(grace if self.process.poll() is not None else 0)
             code = self.process.wait()
+            shutil.rmtree(self._temporary, ignore_errors=True)
         return Ended(code, self._read(self._out), self._read(self._err), seconds, timed_out, left)
 
     def _kill_all(self, grace: float) -> list[str]:

@@ -40,3 +40,17 @@ def test_a_signal_reaches_a_running_program(job):
     assert running.wait_for("up")
     running.send(signal.SIGTERM)
     assert running.wait(timeout=10).code == -signal.SIGTERM
+
+
+def test_what_a_killed_launcher_left_is_in_nobodys_way(job):
+    """Process ids come again: Open MPI's mpiexec refuses to start if its predecessor of the same id left its files."""
+    script = "import os, time; print('in', os.environ['TMPDIR'], flush=True); time.sleep(1000)"
+    running = job.start(2, script)
+    assert running.wait_for("in ")
+    folder = running.output().split()[1]
+    running.send(signal.SIGKILL)
+    running.wait(timeout=10)
+    again = job.start(2, script)
+    assert again.wait_for("in ")
+    assert again.output().split()[1] != folder
+    assert job(0, f"import os; assert not os.path.exists({folder!r})").code == 0
