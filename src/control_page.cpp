@@ -48,15 +48,23 @@ std::string folder_of_window(const std::byte* address)
 
 }  // namespace
 
+memory_kind preferred_memory(const topology_state& where)
+{
+  if (where.node_size() == 1 || where.chosen.memory == memory_setting::memfd) {
+    return memory_kind::memfd;
+  }
+  return where.chosen.memory == memory_setting::held_window ? memory_kind::held_window : memory_kind::window;
+}
+
 std::shared_ptr<control_page> make_page(topology_state& where, std::string& window_directory)
 {
   const int ranks = where.node_size();
   const bool leads = where.node_rank == 0;
   const std::size_t bytes = control_page::bytes(ranks);
-  memory_kind kind = ranks == 1 || where.chosen.memory == memory_setting::memfd ? memory_kind::memfd : memory_kind::window;
+  memory_kind kind = preferred_memory(where);
   failure trouble;
-  if (kind == memory_kind::window) {
-    trouble = window_provider.look(bytes, "/dev/shm");  // where most MPIs keep them; this window tells us for sure
+  if (kind != memory_kind::memfd) {
+    trouble = provider_of(kind).look(bytes, "/dev/shm");  // where most MPIs keep them; this window tells us for sure
     int possible = trouble ? 0 : 1;
     check_mpi(MPI_Allreduce(MPI_IN_PLACE, &possible, 1, MPI_INT, MPI_MIN, where.node), "MPI_Allreduce");
     if (possible == 0 && where.chosen.memory == memory_setting::automatic) {
@@ -92,7 +100,7 @@ std::shared_ptr<control_page> make_page(topology_state& where, std::string& wind
     page->mapped.file = -1;
   }
   linux_api::advise(memory.address, memory.bytes);
-  if (kind == memory_kind::window) {
+  if (kind != memory_kind::memfd) {
     window_directory = folder_of_window(memory.address);
   }
 

@@ -139,6 +139,9 @@ struct control_page {
 
 struct topology_state;
 
+/// The kind of memory that this rank's node takes, where it has room for it.
+memory_kind preferred_memory(const topology_state& where);
+
 /// Collective over the communicator, in MPI's own way. The page of this rank's node, every record written; sets
 /// `window_directory` to where this MPI keeps its windows, empty if none are to be had. Throws on every rank or on none.
 std::shared_ptr<control_page> make_page(topology_state& where, std::string& window_directory);

@@ -91,6 +91,15 @@ std::byte* alias(void* page, std::size_t bytes) noexcept
   return second == MAP_FAILED ? nullptr : static_cast<std::byte*>(second);
 }
 
+void replace(std::byte* address, std::size_t bytes, std::byte* by) noexcept
+{
+  if (by == nullptr) {
+    ::mmap(address, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+  } else {
+    ::mremap(by, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, address);
+  }
+}
+
 std::byte* map_file(int file, std::size_t bytes) noexcept
 {
   void* address = calls.mmap(bytes, file);

@@ -39,6 +39,9 @@ std::size_t round_up(std::size_t bytes, std::size_t step) noexcept;
 /// Source: mremap(2), "old_size is zero and old_address refers to a shareable mapping". Null where it is refused.
 std::byte* alias(void* page, std::size_t bytes) noexcept;
 
+/// Puts a mapping in another's place, whose address it has from then on; without one, whoever looks there is stopped.
+void replace(std::byte* address, std::size_t bytes, std::byte* by) noexcept;
+
 /// Maps `bytes` of a file, shared and writable. Null on failure, with errno.
 std::byte* map_file(int file, std::size_t bytes) noexcept;
 void unmap(std::byte* address, std::size_t bytes) noexcept;

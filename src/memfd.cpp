@@ -107,7 +107,7 @@ descriptor describe(const segment& memory)
   const int file = memory.file();
   struct stat found {};
   if (file < 0 || ::fstat(file, &found) != 0) {
-    throw error(memory.kind() == memory_kind::window
+    throw error(memory.kind() != memory_kind::memfd
                     ? "this array lives in an MPI window, which only the ranks that made it can see: set "
                       "NODESHARE_MEMORY=memfd to hand arrays to other processes"
                     : "this array has no file descriptor left (`ulimit -n` is too low for so many): close some arrays "

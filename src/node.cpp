@@ -73,9 +73,17 @@ node::node(std::shared_ptr<topology_state> where) : where_(std::move(where))
   core_each_ = core_each(*where_, *page);
   recycler_ = std::make_unique<recycler>(page, window_directory_);
   meetings_ = std::make_unique<meeting_place>(*where_, std::move(page), core_each_);
+  at_free = [](topology_state& freed) {
+    if (freed.node_layer) {
+      std::static_pointer_cast<node>(freed.node_layer)->free_unused_windows();
+    }
+  };
   const std::lock_guard lock(nodes().mutex);
   nodes().live.insert(this);
-  at_finalize = [] { node::end("MPI_Finalize"); };
+  at_finalize = [] {
+    node::end("MPI_Finalize");
+    free_windows();
+  };
 }
 
 node::~node()
@@ -217,14 +225,15 @@ failure look_at_limits(const topology_state& where, rank_record& mine, const std
                            "memory, or see what else runs there");
     }
   }
-  const bool window_allowed = where.node_size() > 1 && where.chosen.memory != memory_setting::memfd;
-  const bool memfd_allowed = where.node_size() == 1 || where.chosen.memory != memory_setting::window;
+  const memory_kind preferred = preferred_memory(where);
+  const bool window_allowed = preferred != memory_kind::memfd;
+  const bool memfd_allowed = !window_allowed || where.chosen.memory == memory_setting::automatic;
   if (memfd_allowed) {
     trouble = memfd_provider.look(bytes, "");
     mine.memfd_possible = !trouble;
   }
   if (window_allowed) {
-    const failure window_trouble = window_provider.look(bytes, window_directory);
+    const failure window_trouble = provider_of(preferred).look(bytes, window_directory);
     mine.window_possible = !window_trouble;
     if (window_trouble && !mine.memfd_possible) {
       trouble = window_trouble;
@@ -234,7 +243,7 @@ failure look_at_limits(const topology_state& where, rank_record& mine, const std
 }
 
 /// By the leader, after all have looked: the memory that every rank of the node could take part in.
-failure choose_memory(control_page& page, memory_kind& out)
+failure choose_memory(const topology_state& where, control_page& page, memory_kind& out)
 {
   bool window = true;
   bool memfd = true;
@@ -245,7 +254,7 @@ failure choose_memory(control_page& page, memory_kind& out)
     memfd = memfd && one.memfd_possible;
     all_possible = all_possible && (one.window_possible || one.memfd_possible);
   }
-  out = window ? memory_kind::window : memory_kind::memfd;
+  out = window ? preferred_memory(where) : memory_kind::memfd;
   if (!all_possible) {
     return out_of_memory("");  // the rank that can't says why
   }
@@ -355,6 +364,7 @@ std::shared_ptr<segment> node::try_to_create(const call& what, const memory_requ
   parts.word = &page.word_of(chosen.place);
   parts.home = shared_from_this();
   recycler_->drop_retired();
+  recycler_->free_windows();
   try {
     meetings_->agree(what, in_full(take_memory(chosen, wanted, parts)), scope::communicator, more);
   } catch (...) {
@@ -382,10 +392,12 @@ failure node::make_plan(const memory_request& wanted, segment_plan& plan)
   control_page& page = meetings_->page();
   plan = {};
   page.header().claimed.store(0, std::memory_order_relaxed);
-  if (recycler_->choose(wanted.bytes, plan)) {
+  const bool recycled = recycler_->choose(wanted.bytes, plan);
+  recycler_->choose_windows_to_free();
+  if (recycled) {
     return {};
   }
-  failure trouble = choose_memory(page, plan.kind);
+  failure trouble = choose_memory(*where_, page, plan.kind);
   if (!trouble) {
     trouble = look_at_groups(page, wanted.bytes);
   }
@@ -454,14 +466,24 @@ void node::give_way(const call& what)
       one->recycler_->drop_idle();
     }
   }
-  meetings_->agree(what, no_failure, scope::communicator, true);  // and all have unmapped it
+  free_dropped(what, true);
 }
 
 void node::trim(const call& what)
 {
   meetings_->agree(what, no_failure, scope::communicator, true);
   recycler_->drop_idle();
-  meetings_->agree(what, no_failure, scope::communicator, false);
+  free_dropped(what, false);
+}
+
+/// Collective over the communicator, when every rank has dropped what it kept.
+void node::free_dropped(const call& what, bool more)
+{
+  meetings_->agree(what, no_failure, scope::communicator, more, [&]() -> failure {
+    recycler_->choose_windows_to_free();
+    return {};
+  });
+  recycler_->free_windows();
 }
 
 std::size_t node::idle_bytes() noexcept
@@ -472,6 +494,21 @@ std::size_t node::idle_bytes() noexcept
     total += one->recycler_->idle_bytes();
   }
   return total;
+}
+
+/// Collective over the communicator, which its user frees: held windows end with it, unless a rank has views of some.
+void node::free_unused_windows() noexcept
+{
+  mapping& page = meetings_->page().mapped;
+  if (!is_held(page)) {
+    return;
+  }
+  recycler_->drop_idle();
+  int unused = weak_from_this().use_count() == 2 ? 1 : 0;  // the topology's, and the caller's
+  if (MPI_Allreduce(MPI_IN_PLACE, &unused, 1, MPI_INT, MPI_MIN, where_->node) == MPI_SUCCESS && unused == 1) {
+    recycler_->free_all_windows();
+    free_window(page);
+  }
 }
 
 void node::exchange(const call& what, std::string& bytes, int root)

@@ -20,6 +20,7 @@ struct mapping {
   std::byte* address = nullptr;
   std::size_t bytes = 0;  ///< whole pages
   int file = -1;
+  std::uint64_t window = 0;  ///< number of the window that it belongs to, 0: none
 };
 
 /// One word a segment: how many ranks hold it, how many have it mapped (holders, and those that keep the mapping to use
@@ -29,6 +30,7 @@ inline constexpr std::uint64_t holder = 1;
 inline constexpr std::uint64_t mapping = std::uint64_t{1} << 24;
 inline constexpr std::uint64_t retired = std::uint64_t{1} << 48;   ///< not to be used again: whoever let go unmaps it
 inline constexpr std::uint64_t reserved = std::uint64_t{1} << 49;  ///< all its pages are there
+inline constexpr std::uint64_t freed = std::uint64_t{1} << 50;     ///< a held window that all ranks free next
 
 constexpr std::uint32_t holders(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word % mapping); }
 constexpr std::uint32_t mappings(std::uint64_t word) noexcept { return static_cast<std::uint32_t>(word / mapping % mapping); }
@@ -76,7 +78,17 @@ class provider {
 const provider& provider_of(memory_kind kind);
 extern const provider& window_provider;
 extern const provider& memfd_provider;
+extern const provider& held_window_provider;
 
+/// Whether the mapping is that of a window not freed yet, so that ranks can end it only together.
+bool is_held(const mapping& memory) noexcept;
+/// Collective over the node, in MPI's sense. Frees the window of a mapping that no rank uses any more.
+void free_window(mapping& memory) noexcept;
+/// Collective over all that hold windows: in MPI_Finalize. Views stay valid where the system can alias them; where not,
+/// their addresses lead nowhere from then on.
+void free_windows() noexcept;
+
+/// What is left of a held window goes with the window.
 void unmap(mapping& memory) noexcept;
 
 /// Makes a segment and enters it into the process' book of addresses.

@@ -29,11 +29,12 @@ recycler::recycler(std::shared_ptr<control_page> page, std::string window_direct
 recycler::~recycler()
 {
   const std::lock_guard lock(mutex_);
-  for (auto one = spares_.begin(); one != spares_.end();) {
-    if (!retire(one->first, one->second)) {
-      page_->word_of(one->first).fetch_or(segment_word::retired, std::memory_order_relaxed);
+  for (auto& [place, one] : spares_) {
+    if (!retire(place, one)) {
+      page_->word_of(place).fetch_or(segment_word::retired, std::memory_order_relaxed);
     }
-    one = drop(one);
+    unmap(one.mapped);
+    forget_mapping(place, segment_word::mapping);
   }
 }
 
@@ -77,6 +78,11 @@ void recycler::let_go(segment_parts& parts) noexcept
     spares_.erase(mine);  // retired meanwhile
   }
   page_->header().retirements.fetch_add(1, std::memory_order_release);
+  if (is_held(parts.mapped)) {
+    spares_.insert_or_assign(parts.place, spare{parts.mapped, parts.kind});
+    word.fetch_sub(segment_word::holder, std::memory_order_acq_rel);
+    return;
+  }
   unmap(parts.mapped);
   forget_mapping(parts.place, segment_word::holder + segment_word::mapping);
 }
@@ -185,6 +191,53 @@ void recycler::drop_idle() noexcept
   }
 }
 
+void recycler::choose_windows_to_free() noexcept
+{
+  const std::lock_guard lock(mutex_);
+  for (const auto& [place, one] : spares_) {
+    std::atomic<std::uint64_t>& word = page_->word_of(place);
+    const std::uint64_t seen = word.load(std::memory_order_acquire);
+    if (is_held(one.mapped) && holders(seen) == 0 && (seen & segment_word::retired) != 0) {
+      word.fetch_or(segment_word::freed, std::memory_order_release);
+    }
+  }
+}
+
+void recycler::free_windows() noexcept
+{
+  spares chosen;
+  {
+    const std::lock_guard lock(mutex_);
+    for (auto one = spares_.begin(); one != spares_.end();) {
+      const auto next = std::next(one);
+      if ((page_->word_of(one->first).load(std::memory_order_acquire) & segment_word::freed) != 0) {
+        chosen.insert(spares_.extract(one));
+      }
+      one = next;
+    }
+  }
+  free_these(std::move(chosen));
+}
+
+void recycler::free_all_windows() noexcept
+{
+  spares all;
+  {
+    const std::lock_guard lock(mutex_);
+    all.swap(spares_);
+  }
+  free_these(std::move(all));
+}
+
+/// In the same order on all ranks: that of their places.
+void recycler::free_these(spares&& windows) noexcept
+{
+  for (auto& [place, one] : windows) {
+    free_window(one.mapped);
+    forget_mapping(place, segment_word::mapping);
+  }
+}
+
 std::size_t recycler::idle_bytes() const noexcept
 {
   const std::lock_guard lock(mutex_);
@@ -207,6 +260,9 @@ bool recycler::retire(std::uint32_t place, const spare& one) noexcept
     }
     if (word.compare_exchange_weak(seen, seen | segment_word::retired, std::memory_order_acq_rel)) {
       page_->header().idle_bytes.fetch_sub(one.mapped.bytes, std::memory_order_relaxed);
+      if (is_held(one.mapped)) {
+        linux_api::punch(one.mapped.address, one.mapped.bytes);  // its pages need not wait for the window's end
+      }
     }
   }
   return true;
@@ -214,6 +270,9 @@ bool recycler::retire(std::uint32_t place, const spare& one) noexcept
 
 recycler::spares::iterator recycler::drop(spares::iterator one) noexcept
 {
+  if (is_held(one->second.mapped)) {
+    return std::next(one);  // until all free it
+  }
   unmap(one->second.mapped);
   forget_mapping(one->first, segment_word::mapping);
   return spares_.erase(one);

@@ -45,6 +45,13 @@ class recycler final : public keeper {
   /// Local. Unmaps all that nobody holds; by all ranks of the node, it is free then.
   void drop_idle() noexcept;
 
+  /// By the leader, while the others wait for it. Says which held windows all ranks have let go of for good.
+  void choose_windows_to_free() noexcept;
+  /// Collective over the node. Frees these.
+  void free_windows() noexcept;
+  /// Collective over the node, on which nobody holds anything any more. Frees all held windows.
+  void free_all_windows() noexcept;
+
   /// Local. Bytes that this rank keeps mapped and nobody holds.
   [[nodiscard]] std::size_t idle_bytes() const noexcept;
 
@@ -58,6 +65,7 @@ class recycler final : public keeper {
   bool worth_keeping(const segment_parts& parts) const noexcept;
   bool retire(std::uint32_t place, const spare& one) noexcept;
   spares::iterator drop(spares::iterator one) noexcept;
+  void free_these(spares&& windows) noexcept;
   void forget_mapping(std::uint32_t place, std::uint64_t what) noexcept;
 
   std::shared_ptr<control_page> page_;

@@ -62,12 +62,27 @@ std::size_t pages_for(std::size_t bytes) noexcept
 
 const provider& provider_of(memory_kind kind)
 {
-  return kind == memory_kind::window ? window_provider : memfd_provider;
+  switch (kind) {
+    case memory_kind::window: return window_provider;
+    case memory_kind::held_window: return held_window_provider;
+    case memory_kind::memfd: break;
+  }
+  return memfd_provider;
+}
+
+const char* name_of(memory_kind kind) noexcept
+{
+  switch (kind) {
+    case memory_kind::window: return "window";
+    case memory_kind::held_window: return "held-window";
+    case memory_kind::memfd: break;
+  }
+  return "memfd";
 }
 
 void unmap(mapping& memory) noexcept
 {
-  if (memory.address != nullptr) {
+  if (memory.address != nullptr && !is_held(memory)) {
     linux_api::unmap(memory.address, memory.bytes);
   }
   if (memory.file >= 0) {

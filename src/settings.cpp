@@ -54,8 +54,10 @@ settings read_settings(failure& why)
     out.memory = memory_setting::window;
   } else if (memory == "memfd") {
     out.memory = memory_setting::memfd;
+  } else if (memory == "held-window") {
+    out.memory = memory_setting::held_window;
   } else if (!memory.empty() && memory != "auto") {
-    why = bad("NODESHARE_MEMORY", memory, "auto, window or memfd");
+    why = bad("NODESHARE_MEMORY", memory, "auto, window, memfd or held-window");
   }
   if (const std::string patience = variable("NODESHARE_PATIENCE"); !patience.empty()) {
     char* end = nullptr;

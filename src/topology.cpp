@@ -43,6 +43,9 @@ int user_frees_communicator(MPI_Comm, int, void* value, void*)
   auto* held = static_cast<cached*>(value);
   (*held)->user = MPI_COMM_NULL;
   if (!finalized.load()) {
+    if (at_free != nullptr) {
+      at_free(**held);
+    }
     (*held)->release_communicators();
   }
   (*held)->node_layer.reset();  // which holds the state in turn; arrays that still live hold what they need
@@ -267,6 +270,7 @@ MPI_Comm duplicate(MPI_Comm from, MPI_Comm& cache)
 }  // namespace
 
 void (*at_finalize)() = nullptr;
+void (*at_free)(topology_state& where) = nullptr;
 
 topology_state::~topology_state()
 {

@@ -11,7 +11,7 @@
 
 namespace nodeshare {
 
-enum class memory_setting : int { automatic, window, memfd };
+enum class memory_setting : int { automatic, window, memfd, held_window };
 
 /// The environment variables, read on rank 0 and agreed once per topology.
 struct settings {
@@ -60,5 +60,7 @@ struct topology_state : std::enable_shared_from_this<topology_state> {
 
 /// Called (in C++, on each rank) when MPI_Finalize begins, before the communicators go.
 extern void (*at_finalize)();
+/// Called on each rank when the user frees the communicator, before ours go.
+extern void (*at_free)(topology_state& where);
 
 }  // namespace nodeshare

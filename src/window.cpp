@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// @file
 /// Memory from MPI_Win_allocate_shared (MPI-3.1, 11.2.3); the only file that knows MPI_Win.
+#include <unistd.h>
+
 #include <cstdint>
 #include <cstdio>
+#include <map>
+#include <mutex>
+#include <utility>
 
 #include "linux.hpp"
 #include "provider.hpp"
@@ -51,11 +56,37 @@ failure refused(MPI_Comm node, const std::string& why)
   return {failure_kind::mpi, why};
 }
 
+/// The windows of this process that are not freed at once, by their numbers; never destroyed, as exit order is not ours.
+///
+/// Numbers are given out by the node's leader. In their order all ranks free what is left in MPI_Finalize, whatever the
+/// order in which threads on several communicators made it.
+struct held_windows {
+  struct entry {
+    MPI_Win handle;
+    mapping memory;
+  };
+  std::mutex mutex;
+  std::uint32_t given_out = 0;
+  std::map<std::uint64_t, entry> by_number;
+};
+held_windows& held()
+{
+  static auto* one = new held_windows;
+  return *one;
+}
+
 class window final : public provider {
  public:
-  failure offer(std::size_t, descriptor&) const override { return {}; }
+  explicit window(bool is_held) : is_held_(is_held) {}
 
-  failure map(MPI_Comm node, bool leads, const descriptor&, std::size_t bytes, mapping& out) const override
+  failure offer(std::size_t, descriptor& out) const override
+  {
+    const std::lock_guard lock(held().mutex);
+    out.inode = static_cast<std::uint64_t>(::getpid()) << 32 | ++held().given_out;
+    return {};
+  }
+
+  failure map(MPI_Comm node, bool leads, const descriptor& offered, std::size_t bytes, mapping& out) const override
   {
     MPI_Win handle = MPI_WIN_NULL;
     void* base = nullptr;
@@ -63,7 +94,6 @@ class window final : public provider {
     if (const int code = MPI_Win_allocate_shared(asked, 1, MPI_INFO_NULL, node, &base, &handle); code != MPI_SUCCESS) {
       return refused(node, describe_mpi("MPI_Win_allocate_shared", code));
     }
-    // the alias outlives the window; so from here on memory is let go locally, in any order (see README)
     failure trouble;
     MPI_Aint size = 0;
     int unit = 0;
@@ -74,11 +104,21 @@ class window final : public provider {
       const std::size_t page = linux_api::page_size();
       const auto start = reinterpret_cast<std::uintptr_t>(base);
       out.bytes = pages_for(bytes);
-      out.address = linux_api::alias(static_cast<std::byte*>(base) + (page - start % page) % page, out.bytes);
+      out.address = static_cast<std::byte*>(base) + (page - start % page) % page;
+    }
+    if (is_held_) {
+      out.window = offered.inode;
+      const std::lock_guard lock(held().mutex);
+      held().by_number.emplace(out.window, held_windows::entry{handle, out});
+      return trouble;
+    }
+    // the alias outlives the window; so from here on memory is let go locally, in any order (see README)
+    if (!trouble) {
+      out.address = linux_api::alias(out.address, out.bytes);
       if (out.address == nullptr) {
         trouble = {failure_kind::other,
                    "this MPI's windows cannot be mapped a second time (XPMEM, or not Linux's mremap): set "
-                   "NODESHARE_MEMORY=memfd"};
+                   "NODESHARE_MEMORY=memfd, or =held-window"};
       }
     }
     if (const int code = MPI_Win_free(&handle); code != MPI_SUCCESS && !trouble) {
@@ -89,6 +129,9 @@ class window final : public provider {
 
   failure look(std::size_t bytes, const std::string& directory) const override
   {
+    if (directory.empty() && is_held_) {
+      return {};  // memory that is no file
+    }
     if (directory.empty()) {
       return {failure_kind::other, "this MPI keeps its shared windows in no memory file system: use "
                                    "NODESHARE_MEMORY=memfd"};
@@ -122,12 +165,49 @@ class window final : public provider {
     }
     return {};
   }
+
+ private:
+  bool is_held_;
 };
 
-const window the_window;
+const window the_window(false);
+const window the_held_window(true);
 
 }  // namespace
 
 const provider& window_provider = the_window;
+const provider& held_window_provider = the_held_window;
+
+bool is_held(const mapping& memory) noexcept
+{
+  const std::lock_guard lock(held().mutex);
+  return held().by_number.contains(memory.window);
+}
+
+void free_window(mapping& memory) noexcept
+{
+  MPI_Win handle = MPI_WIN_NULL;
+  {
+    const std::lock_guard lock(held().mutex);
+    handle = held().by_number.extract(memory.window).mapped().handle;
+  }
+  MPI_Win_free(&handle);
+  memory = {};
+}
+
+void free_windows() noexcept
+{
+  std::map<std::uint64_t, held_windows::entry> left;
+  {
+    const std::lock_guard lock(held().mutex);
+    left.swap(held().by_number);  // what lets go of views from now on unmaps them
+  }
+  for (auto& [number, one] : left) {
+    auto& [address, bytes, file, window] = one.memory;
+    std::byte* const alias = linux_api::alias(address, bytes);
+    MPI_Win_free(&one.handle);
+    linux_api::replace(address, bytes, alias);
+  }
+}
 
 }  // namespace nodeshare

@@ -16,9 +16,13 @@ struct segment_parts;
 
 /// Where a segment's memory comes from.
 enum class memory_kind : int {
-  window,  ///< MPI_Win_allocate_shared, aliased and freed at once
-  memfd,   ///< memfd_create(2), opened by the others through /proc/<pid>/fd
+  window,       ///< MPI_Win_allocate_shared, aliased and freed at once
+  memfd,        ///< memfd_create(2), opened by the others through /proc/<pid>/fd
+  held_window,  ///< MPI_Win_allocate_shared, freed by a later creation when all ranks have let go, or by MPI_Finalize
 };
+
+/// Local. As NODESHARE_MEMORY calls it: "window", "memfd", "held-window".
+[[nodiscard]] const char* name_of(memory_kind kind) noexcept;
 
 /// One mapping of memory that the ranks of a node share. Letting go (the destructor) is local, in any order, also after
 /// MPI_Finalize; the memory is free, or kept for the node's next

@@ -93,7 +93,7 @@ void bind_segment(py::module_& module)
       .def_property_readonly("description", &segment::description)
       .def_property_readonly("holders", &segment::holders)
       .def_property_readonly("kind", [](const segment& self) {
-        return self.kind() == memory_kind::window ? "window" : "memfd";
+        return name_of(self.kind());
       });
   module.def(
       "find_segment", [](std::uintptr_t address) { return find_segment(reinterpret_cast<const void*>(address)); },

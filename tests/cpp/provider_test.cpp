@@ -108,7 +108,7 @@ ssize_t forbidden(pid_t, const iovec*, unsigned long, const iovec*, unsigned lon
   return -1;
 }
 
-const char* const kinds[] = {"auto", "window", "memfd"};
+const char* const kinds[] = {"auto", "window", "memfd", "held-window"};
 
 }  // namespace
 

@@ -108,7 +108,8 @@ BOOST_AUTO_TEST_CASE(its_number_is_the_same_on_every_rank_and_no_other_has_it)
 BOOST_AUTO_TEST_CASE(the_setting_chooses_the_kind_of_memory)
 {
   for (const auto& [text, wanted] :
-       {std::pair{"window", memory_kind::window}, std::pair{"memfd", memory_kind::memfd}}) {
+       {std::pair{"window", memory_kind::window}, std::pair{"memfd", memory_kind::memfd},
+        std::pair{"held-window", memory_kind::held_window}}) {
     const setting here("NODESHARE_MEMORY", text);
     const own_comm comm;
     const topology t(comm);

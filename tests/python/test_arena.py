@@ -533,7 +533,7 @@ def test_a_hundred_thousand_arrays():
     mappings = alive()[1]
     a = ns.arena(n * 64)
     arrays = [a.zeros(8, int) for _ in range(n)]
-    assert alive()[1] == mappings + 1 and a.count == n and a.free == 0
+    assert alive()[1] <= mappings + 1 and a.count == n and a.free == 0
     size, rank = a.topology.node_size, a.topology.node_rank
     for number in range(rank, n, size):
         arrays[number].array[:] = number

@@ -53,7 +53,7 @@ def test_the_kind_of_memory_is_that_of_arrays():
     setting = os.environ.get("NODESHARE_MEMORY", "auto")
     if a.topology.node_size > 1 and setting != "auto":
         assert node["why"] == f"NODESHARE_MEMORY={setting}"
-    if node["kind"] == "window":
+    if node["kind"] != "memfd":
         assert node["windows"] in node["shared_memory"]
 
 
