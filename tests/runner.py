@@ -3,11 +3,12 @@
 
   cpp/NAME         a suite of the C++ tests, through CTest     } in each run: a number of ranks, and how they are put on
   python/test_X    a file of pytest tests, on all ranks        } pretend nodes; the fast ones also with memfd as memory
-  faults, programs, multinode, packaging                         pytest files on no rank, which start what they need
+  faults, multinode, packaging                                   pytest files on no rank, which start what they need
 
-Counted are test cases, once for each start. Skips are listed with their reasons; a test that hangs is a failure, names
-itself and its ranks, and costs its file. The list of runs is in tests/cpp/CMakeLists.txt. With NODESHARE_MEMORY set,
-all is run on that memory.
+The first three kinds, which mostly wait for ranks to start and to end, run a few at a time; the others alone. Counted
+are test cases, once for each start. Skips are listed with their reasons; a test that hangs is a failure, names itself
+and its ranks, and costs its file. The list of runs is in tests/cpp/CMakeLists.txt. With NODESHARE_MEMORY set, all is
+run on that memory.
 """
 
 from __future__ import annotations
@@ -20,16 +21,20 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from launch import Job, mpiexec
+from launch import Ended, Job, mpiexec
 
 SECONDS_PER_START = 240  # a case has 60 (main.cpp, conftest.py), a start of CTest's 200
-SECONDS_FOR_ALL = 45 * 60  # a bound for what is stuck: on 2 idle cores all takes some 25 minutes
+SECONDS_FOR_ALL = 45 * 60  # a bound for what is stuck
 LINES_OF_A_FAILURE = 80
+NOTHING_SELECTED = 5  # pytest's exit code
 
 root = Path(__file__).resolve().parent.parent
 build = Path(sys.prefix) / "build"
@@ -43,6 +48,7 @@ class Start:
     where: str
     argv: list[str]
     env: dict[str, str] = field(default_factory=dict)
+    alone: bool = False  # nothing else may run meanwhile
 
 
 def runs() -> dict[str, bool]:
@@ -81,11 +87,52 @@ def starts(fast: bool, memory_of_all: str | None) -> list[Start]:
                 words = [*mpiexec(int(ranks)), *pytest, str(file.relative_to(root))]
                 plan.append(Start(f"python/{file.stem}", where, words, env))
     env = {"NODESHARE_MEMORY": memory_of_all} if memory_of_all else {}
-    for folder in ["faults", "programs"] + ["multinode", "packaging"] * (not fast):
+    for folder in ["faults"] + ["multinode", "packaging"] * (not fast):
         for file in sorted((root / "tests" / folder).glob("test_*.py")):
             words = [*pytest, *(["-m", "not slow"] * fast), str(file.relative_to(root))]
-            plan.append(Start(f"{folder}/{file.stem}", "", words, env))
+            plan.append(Start(f"{folder}/{file.stem}", "", words, env, folder != "faults"))
     return plan
+
+
+class Starter:
+    """Runs programs to their end, some at a time; leaving the block ends those that still run."""
+
+    def __init__(self, at_a_time: int, env: dict[str, str]) -> None:
+        self._pool = ThreadPoolExecutor(at_a_time)
+        self._env = env
+        self._end = time.monotonic() + SECONDS_FOR_ALL
+        self._lock = threading.Lock()
+        self._running: list[Job] | None = []  # None: no more are to be started
+
+    def run(self, start: Start) -> tuple[Ended | None, float]:
+        """Run one; return how it ended (None: there was no time left to start it), and the seconds it was given."""
+        limit = min(self._end - time.monotonic(), SECONDS_PER_START * (1 if start.where else 4))
+        with self._lock:
+            if self._running is None or limit < 1:
+                return None, limit
+            job = Job(start.argv, {**self._env, **start.env}, str(root))
+            self._running.append(job)
+        ended = job.wait(limit)
+        with self._lock:
+            if self._running is not None:
+                self._running.remove(job)
+        return ended, limit
+
+    def run_all(self, plan: list[Start]) -> Iterator[tuple[Start, Ended | None, float]]:
+        """Run all, those that must be alone last; yield them in this order, each as soon as it has ended."""
+        together = [start for start in plan if not start.alone]
+        yield from ((start, *ended) for start, ended in zip(together, self._pool.map(self.run, together)))
+        yield from ((start, *self.run(start)) for start in plan if start.alone)
+
+    def __enter__(self) -> Starter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            running, self._running = self._running or [], None
+        for job in running:
+            job.process.kill()
+        self._pool.shutdown()
 
 
 def count(output: str, code: int) -> Counter[str]:
@@ -97,6 +144,8 @@ def count(output: str, code: int) -> Counter[str]:
             total = Counter[str]()
             for number, what in found:
                 total["failed" if what == "error" else what] += int(number)
+    if code == NOTHING_SELECTED and re.search(r"^\d+ deselected", output, re.M):
+        return total
     if code != 0 and not total["failed"]:
         total["failed"] = 1  # crashed or hung before it could count
     return total
@@ -110,6 +159,28 @@ def shown(output: str, start: Start) -> list[str]:
     return lines[-LINES_OF_A_FAILURE:]
 
 
+def tell(start: Start, ended: Ended | None, limit: float, reasons: Counter[str]) -> Counter[str]:
+    """Print how a start ended; return what counts of it, and add to the reasons for skips."""
+    label = f"{start.name:<24} {start.where:<26}"
+    if ended is None:
+        print(f"FAILED {label} not started: all tests together took more than {SECONDS_FOR_ALL // 60} minutes")
+        return Counter(failed=1)
+    counts = count(ended.out, ended.code)
+    notes = [f"ended, since it took more than {limit:.0f} s"] * ended.timed_out
+    if ended.left:
+        notes.append("left behind, now killed: " + "; ".join(ended.left))
+        counts["failed"] += not counts["failed"]
+    said = ", ".join(f"{counts[what]} {what}" for what in ("passed", "failed", "skipped") if counts[what])
+    print(f"{'FAILED' if counts['failed'] else 'ok    '} {label} {ended.seconds:5.1f} s  {said or 'nothing to do'}")
+    if counts["failed"]:
+        print(f"       $ {' '.join(f'{k}={v}' for k, v in start.env.items())} {' '.join(start.argv)}")
+        print("\n".join(f"     | {line}" for line in shown(ended.out + ended.err, start) + notes))
+    for change in re.findall(r"^nodeshare: (installing by .*)", ended.out, re.M):
+        print(f"       {change}")
+    reasons.update(re.findall(r"^(?:\d+: )?SKIPPED (?:\[\d+\] )?(.*)", ended.out, re.M))
+    return counts
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="tests/run.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -117,6 +188,14 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="only tests with this in their name: topology, cpp/")
     parser.add_argument(
         "--all-mpis", action="store_true", help="first: with each MPI that can be had, the rest as arguments (--fast)"
+    )
+    parser.add_argument(
+        "-j",
+        "--jobs",
+        type=int,
+        default=2,
+        metavar="N",
+        help="so many starts at a time, of those that may (%(default)s)",
     )
     parser.add_argument("--fast", action="store_true", help="2 and 3 ranks, one memory, without multinode, packaging")
     options = parser.parse_args()
@@ -129,39 +208,15 @@ def main() -> int:
         parser.error(f"no test has {' or '.join(options.names)} in its name")
     for name in ("NODESHARE_RANKS_PER_NODE", "NODESHARE_PATIENCE"):
         os.environ.pop(name, None)  # the runs say what is set
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whatever ends us, the running job ends first
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whatever ends us, the running jobs end first
 
     folder = tempfile.TemporaryDirectory(prefix="nodeshare-tests-")  # here, since a killed rank cannot tidy up
     common = {"NODESHARE_TEST_FOLDER": folder.name, "PYTHONFAULTHANDLER": "1", "COLUMNS": "120"}
-    end = time.monotonic() + SECONDS_FOR_ALL
     total, reasons = Counter[str](), Counter[str]()
-    for start in plan:
-        label = f"{start.name:<24} {start.where:<26}"
-        left = end - time.monotonic()
-        if left < 1:
-            print(f"FAILED {label} not started: all tests together took more than {SECONDS_FOR_ALL // 60} minutes")
-            total["failed"] += 1
-            continue
-        job = Job(start.argv, {**common, **start.env}, str(root))
-        limit = min(left, SECONDS_PER_START * (1 if start.where else 4))
-        ended = job.wait(limit)
-        output = ended.out + ended.err
-        counts = count(ended.out, ended.code)
-        notes = [f"ended, since it took more than {limit:.0f} s"] * ended.timed_out
-        if ended.left:
-            notes.append("left behind, now killed: " + "; ".join(ended.left))
-            counts["failed"] += not counts["failed"]
-        said = ", ".join(f"{counts[what]} {what}" for what in ("passed", "failed", "skipped") if counts[what])
-        print(f"{'FAILED' if counts['failed'] else 'ok    '} {label} {ended.seconds:5.1f} s  {said or 'nothing to do'}")
-        if counts["failed"]:
-            print(f"       $ {' '.join(f'{k}={v}' for k, v in start.env.items())} {' '.join(start.argv)}")
-            print("\n".join(f"     | {line}" for line in shown(output, start) + notes))
-        sys.stdout.flush()
-        for change in re.findall(r"^nodeshare: (installing by .*)", ended.out, re.M):
-            print(f"       {change}")
-        for reason in re.findall(r"^(?:\d+: )?SKIPPED (?:\[\d+\] )?(.*)", ended.out, re.M):
-            reasons[reason] += 1
-        total += counts
+    with Starter(options.jobs, common) as starter:
+        for start, ended, limit in starter.run_all(plan):
+            total += tell(start, ended, limit, reasons)
+            sys.stdout.flush()
 
     for reason, times in reasons.items():
         print(f"skipped {times} x {reason}")
