@@ -38,6 +38,24 @@ void agree_by_mpi(const topology_state& where, const failure& mine)
         "the control page of a node could not be made: " + std::string(told.text));
 }
 
+/// Collective over the node, in MPI's sense.
+failure come_to_memory(const topology_state& where, memory_kind kind, std::size_t bytes, mapping& out)
+{
+  struct {
+    descriptor offered;
+    bool refused = false;
+  } told;
+  const provider& source = provider_of(kind);
+  const bool leads = where.node_rank == 0;
+  failure trouble;
+  if (leads) {
+    trouble = source.offer(bytes, told.offered);
+    told.refused = static_cast<bool>(trouble);
+  }
+  check_mpi(MPI_Bcast(&told, sizeof told, MPI_BYTE, 0, where.node), "MPI_Bcast");
+  return told.refused ? trouble : source.map(where.node, leads, told.offered, bytes, out);
+}
+
 /// The folder of the file behind a window, empty if that is none.
 std::string folder_of_window(const std::byte* address)
 {
@@ -77,16 +95,18 @@ std::shared_ptr<control_page> make_page(topology_state& where, std::string& wind
   }
   agree_by_mpi(where, trouble);
 
-  const provider& source = provider_of(kind);
-  descriptor offered;
-  if (leads) {
-    trouble = source.offer(bytes, offered);
-  }
-  agree_by_mpi(where, trouble);
-  check_mpi(MPI_Bcast(&offered, sizeof offered, MPI_BYTE, 0, where.node), "MPI_Bcast");
-
   mapping memory;
-  trouble = source.map(where.node, leads, offered, bytes, memory);
+  trouble = come_to_memory(where, kind, bytes, memory);
+  if (kind != memory_kind::memfd && where.chosen.memory == memory_setting::automatic) {
+    // MPICH has no windows for spawned ranks that were merged, XPMEM none that can be aliased
+    int refused = trouble ? 1 : 0;
+    check_mpi(MPI_Allreduce(MPI_IN_PLACE, &refused, 1, MPI_INT, MPI_MAX, where.node), "MPI_Allreduce");
+    if (refused == 1) {
+      unmap(memory);
+      kind = memory_kind::memfd;
+      trouble = come_to_memory(where, kind, bytes, memory);
+    }
+  }
   auto page = std::make_shared<control_page>(memory, ranks);
   if (!trouble && leads) {
     trouble = linux_api::populate(memory.address, control_page::words_at(ranks));

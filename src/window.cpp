@@ -180,6 +180,9 @@ const provider& held_window_provider = the_held_window;
 
 bool is_held(const mapping& memory) noexcept
 {
+  if (memory.window == 0) {
+    return false;
+  }
   const std::lock_guard lock(held().mutex);
   return held().by_number.contains(memory.window);
 }

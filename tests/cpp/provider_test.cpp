@@ -244,6 +244,16 @@ BOOST_AUTO_TEST_CASE(an_alias_refused_to_one_rank_ends_the_creation_on_all,
   check_still_works(where);
 }
 
+BOOST_AUTO_TEST_CASE(where_windows_cannot_be_had_on_some_ranks_all_take_a_memfd)
+{
+  for (const int rank : {0, world().size() - 1}) {
+    const replaced fail(linux_api::calls.mremap, &no_alias, world().rank() >= rank);
+    const kind_of_memory where("auto");
+    const memory one = make(where, 100);
+    BOOST_CHECK(one->kind() == memory_kind::memfd || world().node() != world().node_of(world().size() - 1));
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_full_file_system_of_windows_is_out_of_memory_that_names_it,
                      *boost::unit_test::precondition(a_crowded_node))
 {
