@@ -21,7 +21,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's backgro
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Unbuffered, each piece of a line is written by itself, and launchers mix the pieces of several ranks.
-LINES = "import sys; sys.stdout.reconfigure(line_buffering=True)"
+LINES = "import sys; sys.stdout.reconfigure(line_buffering=True, write_through=False)"
 SECONDS_TO_END = 5.0  # what a launcher gets to end its ranks, before they are killed
 
 
