@@ -103,7 +103,7 @@ FOLDERS = {
     "full": SMALL + "; head -c 64M /dev/zero > /dev/shm/full 2> /dev/null",
     "read-only": SMALL + " && mount -o remount,ro /dev/shm",
     "unlimited": "mount -t tmpfs -o size=0 tmpfs /dev/shm",
-    "on a disk": "mkdir {tmp_path}/disk && mount --bind {tmp_path}/disk /dev/shm",
+    "on a disk": "mkdir -p {tmp_path}/disk && mount --bind {tmp_path}/disk /dev/shm",
     "missing": "mount -t tmpfs tmpfs /dev && mknod -m 666 /dev/null c 1 3 && mknod -m 666 /dev/zero c 1 5 && "
     "mknod -m 666 /dev/urandom c 1 9",
 }
@@ -114,8 +114,10 @@ FOLDERS = {
 def test_an_array_lies_elsewhere_and_where_a_window_is_asked_for_it_works_or_every_rank_is_told(
     job_with, tmp_path, folder, ranks
 ):
-    script = SCRIPT.format(size=20 << 20, goes_on=False)
-    ended, left = job_with(FOLDERS[folder].format(tmp_path=tmp_path), ranks, script)
+    setup = FOLDERS[folder].format(tmp_path=tmp_path)
+    ended, left = job_with(setup, ranks, SCRIPT.format(size=20 << 20, goes_on=False))
+    if ended.code != 0 and job_with(setup, ranks, "from mpi4py import MPI")[0].code != 0:
+        pytest.skip(f"this MPI does not even start where /dev/shm is {folder}")
     assert (ended.code, left) == (0, []), ended.out + ended.err
     assert ended.out.count("auto has") == ended.out.count("well") == ranks, ended.out
     told = re.findall(r"window told \w+: .*(?:/dev/shm|on a disk)", ended.out)
