@@ -91,6 +91,7 @@ struct page_header {
   std::atomic<std::uint64_t> claimed;  ///< chunks of a rank's bytes that are on their way into the segment: see filling.cpp
   std::atomic<std::uint64_t> idle_bytes;    ///< of memory that nobody holds, kept for the next segment
   std::atomic<std::uint64_t> most_idle;     ///< bound of these, when last looked
+  std::atomic<std::int64_t> looked_at;      ///< when that was: nanoseconds of std::chrono::steady_clock
   std::atomic<std::uint32_t> retirements;   ///< how often the leader retired idle memory
 };
 

@@ -2,6 +2,7 @@
 #include "recycling.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <vector>
 
 #include "cgroup.hpp"
@@ -16,6 +17,7 @@ using segment_word::mappings;
 
 constexpr std::uint64_t idle_share = 8;                      // one part in eight of what is free
 constexpr std::size_t worth_looking = std::size_t{1} << 20;  // below, the bound seen last counts
+constexpr std::int64_t look_again_after = 20'000'000;        // ns; a look takes 40 us: as long as making the memory
 constexpr std::size_t most_spares = 64;
 constexpr std::size_t most_waste = 2;  // memory of twice the size needed is used again, larger one is not
 
@@ -100,7 +102,10 @@ bool recycler::worth_keeping(const segment_parts& parts) const noexcept
 {
   page_header& header = page_->header();
   std::uint64_t bound = header.most_idle.load(std::memory_order_relaxed);
-  if (parts.mapped.bytes >= worth_looking || bound == 0) {
+  const std::int64_t now = std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
+  const bool long_ago = now - header.looked_at.load(std::memory_order_relaxed) > look_again_after;
+  if ((parts.mapped.bytes >= worth_looking && long_ago) || bound == 0) {
+    header.looked_at.store(now, std::memory_order_relaxed);
     std::uint64_t available = linux_api::memory_available().value_or(0);
     if (const auto group = headroom()) {
       available = std::min(available, group->bytes);
