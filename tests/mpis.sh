@@ -33,6 +33,7 @@ one() {
 }
 
 skip() {
+  echo "skipped 1 x $1: $2"
   skipped=$((skipped + 1))
   table+=("$(printf '%-24s skipped: %s' "$1" "$2")")
 }

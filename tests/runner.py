@@ -198,6 +198,8 @@ def tell(start: Start, ended: Ended | None, limit: float, reasons: Counter[str])
     for change in re.findall(r"^nodeshare: (installing by .*)", ended.out, re.M):
         print(f"       {change}")
     reasons.update(re.findall(r"^(?:\d+: )?SKIPPED (?:\[\d+\] )?(.*)", ended.out, re.M))
+    for times, reason in re.findall(r"^skipped (\d+) x (.*)", ended.out, re.M):  # by another MPI's tests
+        reasons[reason] += int(times)
     return counts
 
 
