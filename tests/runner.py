@@ -36,7 +36,8 @@ SECONDS_PER_START = 240  # a case has 60 (main.cpp, conftest.py), a start of CTe
 SECONDS_FOR_ALL = 45 * 60  # a bound for what is stuck
 LINES_OF_A_FAILURE = 80
 NOTHING_SELECTED = 5  # pytest's exit code
-# What these test happens on a rank or within a node: of the runs on pretend nodes the fast one does.
+# What these test happens on a rank or within a node. With MANY ranks they run on one node, the others on several.
+MANY = 5
 WITHIN_A_NODE = "closing doctests harness held_window info layout memory numpy_words pickling reserve".split()
 
 root = Path(__file__).resolve().parent.parent
@@ -87,7 +88,8 @@ def starts(fast: bool, memory_of_all: str | None) -> list[Start]:
                 ctest = ["ctest", "--test-dir", str(build), "-V", "--no-tests=error", "-R", f"^cpp/{suite}@{run}$"]
                 plan.append(Start(f"cpp/{suite}", where, ctest, env))
             for file in files:
-                if placement and not is_fast and file.stem.removeprefix("test_") in WITHIN_A_NODE:
+                within = file.stem.removeprefix("test_") in WITHIN_A_NODE
+                if int(ranks) >= MANY and within == bool(placement):
                     continue
                 words = [*mpiexec(int(ranks)), *pytest, str(file.relative_to(root))]
                 plan.append(Start(f"python/{file.stem}", where, words, env))
