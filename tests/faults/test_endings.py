@@ -24,7 +24,8 @@ else:
         print(f"rank {{rank}} was told nothing", flush=True)
 """
 
-PLACES = [(2, None), (3, None), (3, "2"), (5, "3,1")]
+PLACES = [(2, None), (3, None), (3, "2")]
+UNEVEN = (5, "3,1")
 
 
 def told(ended, ranks, who, how):
@@ -47,7 +48,11 @@ FINALIZE = ("MPI.Finalize()", "has ended (MPI_Finalize)")  # from within it no m
 @pytest.mark.parametrize("who", ["first", "last"])
 @pytest.mark.parametrize(
     ("ranks", "placement", "end", "how"),
-    [(*place, *end) for place in PLACES for end in ENDS] + [(2, None, *FINALIZE), (3, None, *FINALIZE)],
+    [
+        *((*place, *end) for place in PLACES for end in ENDS),
+        *(pytest.param(*UNEVEN, *end, marks=pytest.mark.slow) for end in ENDS),
+        *[(2, None, *FINALIZE), (3, None, *FINALIZE)],
+    ],
 )
 def test_a_rank_that_ends_is_named_to_all_others(job, ranks, placement, end, how, who):
     rank = 0 if who == "first" else ranks - 1
@@ -71,7 +76,7 @@ def test_a_killed_rank_ends_the_job(job, ranks):
     assert "was told nothing" not in ended.out
 
 
-@pytest.mark.parametrize(("ranks", "placement"), PLACES)
+@pytest.mark.parametrize(("ranks", "placement"), [*PLACES, pytest.param(*UNEVEN, marks=pytest.mark.slow)])
 def test_sync_on_one_node_names_a_rank_that_ended(job, ranks, placement):
     script = SCRIPT.format(who=1, end='raise RuntimeError("boom")', call="a.sync(); ns.zeros(7)")
     env = {"NODESHARE_RANKS_PER_NODE": placement} if placement else {}
@@ -125,7 +130,7 @@ def test_a_wait_beyond_patience_is_reported_once_a_node_with_who_waits_and_who_i
     [
         (3, "2", 2, {0: "rank 2 on node 1"}),
         (4, "2", 3, {0: "a rank of node 1", 2: "rank 3 on"}),
-        (5, "2", 4, {0: "a rank of another node", 2: "a rank of another node"}),
+        pytest.param(*(5, "2", 4, {0: "a rank of another node", 2: "a rank of another node"}), marks=pytest.mark.slow),
     ],
 )
 def test_a_long_wait_for_another_node_names_that_node_and_not_the_leader_which_waits_itself(

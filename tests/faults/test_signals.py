@@ -21,7 +21,9 @@ if comm.rank == comm.size - 1:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("call", ["a.sync()", "ns.zeros(8)", "a.bcast()"])
+@pytest.mark.parametrize(
+    "call", ["a.sync()", *(pytest.param(call, marks=pytest.mark.slow) for call in ("ns.zeros(8)", "a.bcast()"))]
+)
 def test_a_signal_to_the_launcher_ends_the_job_within_5_s(job, number, call):
     running = job.start(3, WAITING.format(call=call))
     for rank in range(3):
