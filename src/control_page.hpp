@@ -52,6 +52,7 @@ struct rank_record {
   cpu_set_t processors;
   bool window_possible, memfd_possible;  ///< its limits, for the segment being made
   std::uint64_t source;                  ///< address of the bytes that the segment is to hold, on the rank that has them
+  std::atomic<std::size_t> claimed;      ///< chunks of its block of the segment that are being filled: see filling.cpp
   std::uint64_t group;                   ///< hash of its control group's name, 0: none has a limit
   std::uint64_t group_leaves;            ///< bytes
   char group_text[256];
@@ -88,7 +89,6 @@ struct page_header {
   alignas(64) std::uint64_t token;
   verdict judged[2];  ///< in turn, as a rank may still read the last one
   segment_plan plan;
-  std::atomic<std::uint64_t> claimed;  ///< chunks of a rank's bytes that are on their way into the segment: see filling.cpp
   std::atomic<std::uint64_t> idle_bytes;    ///< of memory that nobody holds, kept for the next segment
   std::atomic<std::uint64_t> most_idle;     ///< bound of these, when last looked
   std::atomic<std::int64_t> looked_at;      ///< when that was: nanoseconds of std::chrono::steady_clock

@@ -3,31 +3,14 @@
 
 #include <algorithm>
 #include <cstring>
-#include <optional>
 
 #include "linux.hpp"
+#include "nodeshare/topology.hpp"
 
 namespace nodeshare {
 namespace {
 
 constexpr std::size_t chunk_bytes = std::size_t{4} << 20;
-constexpr std::uint64_t from_the_back = std::uint64_t{1} << 32;  // `claimed` counts both ends: these above, those below
-
-/// A chunk's number, as long as there is one that nobody has claimed.
-std::optional<std::size_t> claim(std::atomic<std::uint64_t>& claimed, bool front, std::size_t chunks)
-{
-  std::uint64_t seen = claimed.load(std::memory_order_relaxed);
-  while (true) {
-    const std::size_t first = seen % from_the_back;
-    const std::size_t last = chunks - seen / from_the_back;
-    if (first >= last) {
-      return std::nullopt;
-    }
-    if (claimed.compare_exchange_weak(seen, seen + (front ? 1 : from_the_back), std::memory_order_relaxed)) {
-      return front ? first : last - 1;
-    }
-  }
-}
 
 class filler {
  public:
@@ -80,36 +63,35 @@ class filler {
 
 }  // namespace
 
-failure fill(control_page& page, int node_rank, int root, const segment_parts& parts, fill_by how, const look_ahead& look)
+failure fill(control_page& page, int node_rank, int root, const segment_parts& parts, bool fresh, const look_ahead& look)
 {
-  filler mine(parts, how.fresh, look);
-  std::atomic<std::uint64_t>& claimed = page.header().claimed;
+  filler mine(parts, fresh, look);
   const rank_record& source = page.record(root);
   const auto* data = reinterpret_cast<const std::byte*>(source.source);
+  const auto block_by = [&](int rank) {
+    return block_of(mine.chunks(), static_cast<std::size_t>(rank), static_cast<std::size_t>(page.ranks));
+  };
   const bool writes = node_rank == root;
-  if (!writes && !how.fresh && !how.core_each) {
+  if (std::byte probe{}; !writes && parts.bytes > 0 && !linux_api::read_process(source.pid, data, &probe, 1)) {
+    const auto [first, last] = block_by(node_rank);
+    for (std::size_t chunk = first; fresh && chunk < last; ++chunk) {
+      if (chunk - first < page.record(node_rank).claimed.load(std::memory_order_relaxed)) {
+        continue;  // the root was there already
+      }
+      if (failure trouble = mine.make_present(chunk)) {
+        return trouble;
+      }
+    }
     return {};
   }
-  if (!writes && parts.bytes > 0) {
-    std::byte probe{};
-    if (!linux_api::read_process(source.pid, data, &probe, 1)) {
-      const auto others = static_cast<std::size_t>(page.ranks - 1);
-      const auto first = static_cast<std::size_t>((node_rank - root - 1 + page.ranks) % page.ranks);
-      for (std::size_t i = first; how.fresh && i < mine.chunks(); i += others) {
-        const std::size_t chunk = mine.chunks() - 1 - i;
-        if (chunk < claimed.load(std::memory_order_relaxed)) {
-          break;  // the root is there already
-        }
-        if (failure trouble = mine.make_present(chunk)) {
-          return trouble;
-        }
+  for (int step = 0; step < page.ranks; ++step) {
+    const int owner = (node_rank + step) % page.ranks;
+    const auto [first, last] = block_by(owner);
+    std::atomic<std::size_t>& claimed = page.record(owner).claimed;
+    for (std::size_t chunk = first + claimed++; chunk < last; chunk = first + claimed++) {
+      if (failure trouble = writes ? mine.write(chunk, data) : mine.read(chunk, source.pid, data)) {
+        return trouble;
       }
-      return {};
-    }
-  }
-  while (const auto chunk = claim(claimed, writes, mine.chunks())) {
-    if (failure trouble = writes ? mine.write(*chunk, data) : mine.read(*chunk, source.pid, data)) {
-      return trouble;
     }
   }
   return {};

@@ -339,6 +339,7 @@ std::shared_ptr<segment> node::try_to_create(const call& what, const memory_requ
 
   rank_record& mine = page.record(where_->node_rank);
   mine.source = reinterpret_cast<std::uintptr_t>(wanted.data);
+  mine.claimed.store(0, std::memory_order_relaxed);
   const failure objection =
       in_full(look_at_limits(*where_, mine, window_directory_, wanted.bytes, wanted.reserve));
   bool planned = false;
@@ -391,7 +392,6 @@ failure node::make_plan(const memory_request& wanted, segment_plan& plan)
 {
   control_page& page = meetings_->page();
   plan = {};
-  page.header().claimed.store(0, std::memory_order_relaxed);
   const bool recycled = recycler_->choose(wanted.bytes, plan);
   recycler_->choose_windows_to_free();
   if (recycled) {
@@ -441,8 +441,7 @@ failure node::take_memory(const segment_plan& chosen, const memory_request& want
   if (wanted.source >= 0 && where_->node_of[static_cast<std::size_t>(wanted.source)] == where_->node_index) {
     const auto& all = where_->ranks_on[static_cast<std::size_t>(where_->node_index)];
     const auto root = static_cast<int>(std::find(all.begin(), all.end(), wanted.source) - all.begin());
-    return fill(meetings_->page(), where_->node_rank, root, parts, {.fresh = !reserved, .core_each = core_each_},
-                look_ahead_of(ranks));
+    return fill(meetings_->page(), where_->node_rank, root, parts, !reserved, look_ahead_of(ranks));
   }
   const std::span<std::byte> mine = my_pages(*where_, parts.mapped, parts.bytes);
   // New pages that hold something already (a stale backing file, a device that placed them) are given back: fresh ones
