@@ -16,11 +16,6 @@ namespace {
 
 constexpr std::uint64_t failed_digest = 0xfa11edfa11ed0001u;
 
-void append(char* to, std::size_t room, const std::string& text)
-{
-  std::snprintf(to, room, "%s", text.c_str());
-}
-
 /// Keeps a second thread out; not a mutex, whose calls into the C library would be a fifth of a meeting.
 class alone {
  public:
@@ -43,7 +38,7 @@ verdict make_verdict(failure_kind kind, const std::string& text)
 {
   verdict out{};
   out.kind = kind;
-  append(out.text, sizeof out.text, text);
+  copy_text(out.text, text);
   return out;
 }
 
@@ -202,7 +197,7 @@ void meeting_place::require_all_stayed(const call& what, const gathering& seen, 
     ours.failed = 1;
     ours.first_failed = rank_of(seen.left_early);
     ours.kind = failure_kind::other;
-    append(ours.failed_text, sizeof ours.failed_text, text);
+    copy_text(ours.failed_text, text);
     try {
       leaders_agree(what, false);
       leaders_explain(what, ours);
@@ -244,8 +239,8 @@ scope meeting_place::tell(const call& what, const failure& mine, scope reach, ga
   rank_record& record = page_->record(where_.node_rank);
   record.kind = mine.kind;
   record.over_communicator = reach == scope::communicator;
-  append(record.text, sizeof record.text, mine.text);
-  append(record.called, sizeof record.called, text_of(what) + taken_text());
+  copy_text(record.text, mine.text);
+  copy_text(record.called, text_of(what) + taken_text());
   const gathering told = gather(what, 0);
   require_all_stayed(what, told, scope::node);
   seen.number = told.number;
@@ -292,7 +287,7 @@ node_report meeting_place::report(const gathering& seen) const
     const rank_record& record = page_->record(rank);
     if (is_gone(rank, seen.number)) {
       if (out.ended_text[0] == '\0') {
-        append(out.ended_text, sizeof out.ended_text, name_of(rank) + " has ended (" + record.ended_how + ")");
+        copy_text(out.ended_text, name_of(rank) + " has ended (" + record.ended_how + ")");
       }
       continue;
     }
@@ -302,7 +297,7 @@ node_report meeting_place::report(const gathering& seen) const
       if (out.failed == 1 || precedes(record.kind, rank_of(rank), out)) {
         out.first_failed = rank_of(rank);
         out.kind = record.kind;
-        append(out.failed_text, sizeof out.failed_text,
+        copy_text(out.failed_text,
                name_of(rank) + " failed in " + record.called + ": " + record.text);
       }
     }
@@ -318,7 +313,7 @@ node_report meeting_place::report(const gathering& seen) const
     }
     calls += (calls.empty() ? "" : "; ") + who + " called " + record.called;
   }
-  append(out.calls, sizeof out.calls, calls);
+  copy_text(out.calls, calls);
   return out;
 }
 

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "failure.hpp"
 #include "provider.hpp"
@@ -42,6 +43,13 @@ struct alignas(64) rank_line {
     return is_at(arrival[number % 2].load(std::memory_order_acquire), number);
   }
 };
+
+/// Cut where it is longer than its place.
+template <std::size_t room>
+void copy_text(char (&to)[room], std::string_view text) noexcept
+{
+  to[text.copy(to, room - 1)] = '\0';
+}
 
 enum withdrawal : std::uint64_t { undecided = 1, broken = 2, completed = 3 };
 

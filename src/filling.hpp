@@ -3,17 +3,12 @@
 /// One rank's private bytes into a segment of its node, by all its ranks at once.
 #pragma once
 
-#include <cstddef>
-#include <functional>
-
 #include "control_page.hpp"
 #include "failure.hpp"
+#include "limits.hpp"
 #include "provider.hpp"
 
 namespace nodeshare {
-
-/// Looks whether the system has so many bytes more.
-using look_ahead = std::function<failure(std::size_t)>;
 
 /// Local, by every rank of the node between two meetings; before, each has set `claimed` in its record to 0, and rank
 /// `root` of the node has left the address of its bytes there.

@@ -5,7 +5,6 @@
 
 #include <chrono>
 #include <cstdio>
-#include <cstring>
 
 #include "linux.hpp"
 #include "nodeshare/error.hpp"
@@ -14,19 +13,7 @@
 namespace nodeshare {
 namespace {
 
-constexpr int tag_ended = 1;    // a rank takes part in nothing any more; what it sent before counts
-constexpr int tag_gave_up = 2;  // a rank left in the middle of an exchange; what it sent before does not count
 constexpr double grace_seconds = 2;  // for the last messages of a rank that ended
-constexpr std::size_t ended_bytes = 512;  // small enough that every MPI sends it eagerly
-
-constexpr std::uint64_t fnv(std::string_view text, std::uint64_t hash = 0xcbf29ce484222325u) noexcept
-{
-  for (const char c : text) {
-    hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
-  }
-  return hash;
-}
-
 std::int64_t now_seconds()
 {
   return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -42,31 +29,7 @@ void report_wait(const std::string& waiting, const std::string& missing)
   std::fprintf(stderr, "nodeshare: a wait is long: %s; missing: %s\n", waiting.c_str(), missing.c_str());
 }
 
-void copy_text(char* to, std::size_t room, std::string_view text)
-{
-  std::snprintf(to, room, "%.*s", static_cast<int>(text.size()), text.data());
-}
-
 }  // namespace
-
-call::call(std::string_view its_name, std::string_view its_arguments, std::source_location its_place) noexcept
-    : name(its_name), arguments(its_arguments), where(its_place), digest(fnv(its_arguments, fnv(its_name)))
-{
-}
-
-call::call(std::string_view its_name, std::uint64_t number, std::string_view its_arguments,
-           std::source_location its_place) noexcept
-    : name(its_name),
-      arguments(its_arguments),
-      where(its_place),
-      digest(fnv(its_name) ^ (number + 1) * 0x9e3779b97f4a7c15u)
-{
-}
-
-std::string text_of(const call& what)
-{
-  return std::string(what.name) + '(' + std::string(what.arguments) + ") at " + where_text(what.where);
-}
 
 /// What a rank does beside waiting, in one wait.
 struct meeting_place::wait_notes {
@@ -75,7 +38,7 @@ struct meeting_place::wait_notes {
 };
 
 meeting_place::meeting_place(topology_state& where, std::shared_ptr<control_page> page, bool spin)
-    : where_(where), page_(std::move(page)), spin_(spin)
+    : where_(where), page_(std::move(page)), spin_(spin), words_(where)
 {
 }
 
@@ -151,7 +114,7 @@ bool meeting_place::withdraw(std::uint32_t number)
 {
   rank_line& mine = page_->line(where_.node_rank);
   const std::uint64_t base = std::uint64_t{number} * 4;
-  copy_text(page_->record(where_.node_rank).text, sizeof rank_record::text, "was interrupted by a signal");
+  copy_text(page_->record(where_.node_rank).text, "was interrupted by a signal");
   mine.withdrawn.store(base + withdrawal::undecided, std::memory_order_seq_cst);
   page_->header().withdrawals.fetch_add(1, std::memory_order_seq_cst);
   linux_api::fence_all_processors();
@@ -196,7 +159,7 @@ bool meeting_place::look_around(const call& what, std::uint32_t number, int miss
   if (!notes.told) {
     notes.told = true;
     notes.next_report = where_.chosen.patience;
-    copy_text(mine.waits_call, sizeof mine.waits_call, text_of(what));
+    copy_text(mine.waits_call, text_of(what));
     mine.waits_since = now_seconds();
     mine.waits_in.store(number, std::memory_order_release);
   }
@@ -204,7 +167,7 @@ bool meeting_place::look_around(const call& what, std::uint32_t number, int miss
   const rank_record& peer = page_->record(missing);
   if (where_.processes_visible && peer.start_time != 0 && line.ended.load(std::memory_order_relaxed) == 0 &&
       linux_api::start_time(peer.pid) != peer.start_time) {
-    copy_text(page_->record(missing).ended_how, sizeof peer.ended_how, "its process is gone: killed, or _exit");
+    copy_text(page_->record(missing).ended_how, "its process is gone: killed, or _exit");
     line.ended.store(1, std::memory_order_release);
     page_->header().ended.store(1, std::memory_order_relaxed);
   }
@@ -284,9 +247,7 @@ void meeting_place::finish(MPI_Request& request, const call& what, const char* r
   }
   interrupt_due_ = false;
   ended_elsewhere_ = name_of(where_.node_rank) + " was interrupted while waiting for other nodes in " + text_of(what);
-  if (where_.lane != MPI_COMM_NULL && may_call_mpi()) {
-    tell_other_nodes(ended_elsewhere_, tag_gave_up);  // they may find what this rank has sent already, and take it for the whole
-  }
+  words_.tell(word::gave_up, ended_elsewhere_);  // or others, who find what it has sent already, take it for the whole
   throw interrupted(ended_elsewhere_);
 }
 
@@ -315,39 +276,13 @@ void meeting_place::end(std::string_view how) noexcept
   if (mine.ended.load(std::memory_order_relaxed) != 0) {
     return;
   }
-  copy_text(page_->record(where_.node_rank).ended_how, sizeof rank_record::ended_how, how);
+  copy_text(page_->record(where_.node_rank).ended_how, how);
   mine.ended.store(1, std::memory_order_seq_cst);
   page_->header().ended.store(1, std::memory_order_relaxed);
   for (auto& word : mine.arrival) {
     linux_api::futex_wake(word);
   }
-  if (where_.lane != MPI_COMM_NULL && may_call_mpi()) {
-    tell_other_nodes(name_of(where_.node_rank) + " has ended (" + std::string(how) + ")", tag_ended);
-  }
-}
-
-/// Leaves word on the lane, with the neighbours of a hypercube of nodes: each that waits and finds it passes it on.
-/// Most often nobody waits and nobody receives it; sent eagerly, it costs nothing then.
-void meeting_place::tell_other_nodes(std::string_view how, int tag) const noexcept
-{
-  for (int bit = 1; bit < where_.node_count * 2; bit *= 2) {
-    const int peer = where_.node_index ^ bit;
-    if (peer >= where_.node_count) {
-      continue;
-    }
-    auto text = std::make_unique<char[]>(ended_bytes);
-    copy_text(text.get(), ended_bytes, how);
-    MPI_Request request = MPI_REQUEST_NULL;
-    int sent = 0;
-    if (MPI_Isend(text.get(), ended_bytes, MPI_CHAR, peer, tag, where_.lane, &request) == MPI_SUCCESS) {
-      for (int look = 0; look < 1000 && sent == 0; ++look) {
-        MPI_Test(&request, &sent, MPI_STATUS_IGNORE);
-      }
-    }
-    if (sent == 0) {
-      leave_to_mpi(std::move(text));
-    }
-  }
+  words_.tell(word::ended, name_of(where_.node_rank) + " has ended (" + std::string(how) + ")");
 }
 
 /// Whether a rank whose part a transfer needs has ended: it left word on this rank's lane, or on the page.
@@ -358,52 +293,11 @@ bool meeting_place::someone_ended(parties who)
       ended_elsewhere_ = name_of(rank) + " has ended (" + page_->record(rank).ended_how + ")";
     }
   }
-  return !ended_elsewhere_.empty() || word_from_other_nodes(tag_ended) || someone_gave_up();
+  return !ended_elsewhere_.empty() || words_.hear(word::ended, ended_elsewhere_) || someone_gave_up();
 }
 
-bool meeting_place::someone_gave_up() { return word_from_other_nodes(tag_gave_up); }
+bool meeting_place::someone_gave_up() { return words_.hear(word::gave_up, ended_elsewhere_); }
 
-bool meeting_place::word_from_other_nodes(int tag)
-{
-  if (!receive_word(tag, ended_elsewhere_)) {
-    return false;
-  }
-  tell_other_nodes(ended_elsewhere_, tag);
-  return true;
-}
-
-bool meeting_place::receive_word(int tag, std::string& out)
-{
-  int there = 0;
-  MPI_Status status;
-  if (where_.lane == MPI_COMM_NULL ||
-      MPI_Iprobe(MPI_ANY_SOURCE, tag, where_.lane, &there, &status) != MPI_SUCCESS || there == 0) {
-    return false;
-  }
-  char text[ended_bytes] = "";
-  check_mpi(MPI_Recv(text, ended_bytes, MPI_CHAR, status.MPI_SOURCE, tag, where_.lane, MPI_STATUS_IGNORE), "MPI_Recv");
-  out = text;
-  ++words_received_;
-  return true;
-}
-
-bool meeting_place::hear_last_words() noexcept
-{
-  if (where_.lane == MPI_COMM_NULL || !may_call_mpi()) {
-    return true;
-  }
-  int neighbours = 0;
-  for (int bit = 1; bit < where_.node_count * 2; bit *= 2) {
-    neighbours += (where_.node_index ^ bit) < where_.node_count ? 1 : 0;
-  }
-  try {
-    std::string ignored;
-    while (receive_word(tag_ended, ignored)) {
-    }
-  } catch (const error&) {
-    return true;
-  }
-  return words_received_ >= neighbours;
-}
+bool meeting_place::hear_last_words() noexcept { return words_.hear_last(); }
 
 }  // namespace nodeshare

@@ -14,6 +14,7 @@
 
 #include "control_page.hpp"
 #include "failure.hpp"
+#include "lane_words.hpp"
 #include "nodeshare/node.hpp"
 #include "topology_state.hpp"
 
@@ -75,8 +76,7 @@ class meeting_place {
 
   /// Leaves word that this rank takes part in nothing any more.
   void end(std::string_view how) noexcept;
-  /// After `end`: takes in what neighbours of this rank's lane said when they ended; true when all of them have. Some MPIs
-  /// complain of messages that nobody received.
+  /// After `end`: whether all neighbours of this rank's lane have ended too.
   bool hear_last_words() noexcept;
 
   /// How many agreements over the communicator this rank has come to.
@@ -104,9 +104,6 @@ class meeting_place {
   bool leaders_agree(const call& what, bool good);
   verdict leaders_explain(const call& what, const node_report& ours);
 
-  void tell_other_nodes(std::string_view how, int tag) const noexcept;
-  bool word_from_other_nodes(int tag);
-  bool receive_word(int tag, std::string& out);
   bool someone_gave_up();
   bool someone_ended(parties who);
   int rank_of(int node_rank) const;  ///< in the communicator
@@ -125,7 +122,7 @@ class meeting_place {
   std::uint32_t withdrawals_known_ = 0;  // up to here no rank that left early concerns this one
   bool interrupt_due_ = false;     // a signal came in a meeting that was complete: the next step fails
   bool lanes_broken_ = false;      // a request between nodes was left pending
-  int words_received_ = 0;         // of ranks that ended
+  lane_words words_;
   std::string ended_elsewhere_;    // why: a rank that ended, most often on another node
   std::atomic_flag busy_;          // a thread of this rank is in a call
   struct {

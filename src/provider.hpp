@@ -86,7 +86,7 @@ bool is_held(const mapping& memory) noexcept;
 void free_window(mapping& memory) noexcept;
 /// Collective over all that hold windows: in MPI_Finalize. Views stay valid where the system can alias them; where not,
 /// their addresses lead nowhere from then on.
-void free_windows() noexcept;
+void free_held_windows() noexcept;
 
 /// What is left of a held window goes with the window.
 void unmap(mapping& memory) noexcept;

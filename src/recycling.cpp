@@ -17,7 +17,7 @@ using segment_word::mappings;
 
 constexpr std::uint64_t idle_share = 8;                      // one part in eight of what is free
 constexpr std::size_t worth_looking = std::size_t{1} << 20;  // below, the bound seen last counts
-constexpr std::int64_t look_again_after = 20'000'000;        // ns; a look takes 40 us: as long as making the memory
+constexpr std::int64_t look_again_after = 20'000'000;        // ns; a look takes as long as making the memory: 40 us
 constexpr std::size_t most_spares = 64;
 constexpr std::size_t most_waste = 2;  // memory of twice the size needed is used again, larger one is not
 

@@ -81,6 +81,9 @@ class window final : public provider {
 
   failure offer(std::size_t, descriptor& out) const override
   {
+    if (!is_held_) {
+      return {};
+    }
     const std::lock_guard lock(held().mutex);
     out.inode = static_cast<std::uint64_t>(::getpid()) << 32 | ++held().given_out;
     return {};
@@ -198,7 +201,7 @@ void free_window(mapping& memory) noexcept
   memory = {};
 }
 
-void free_windows() noexcept
+void free_held_windows() noexcept
 {
   std::map<std::uint64_t, held_windows::entry> left;
   {
@@ -206,10 +209,9 @@ void free_windows() noexcept
     left.swap(held().by_number);  // what lets go of views from now on unmaps them
   }
   for (auto& [number, one] : left) {
-    auto& [address, bytes, file, window] = one.memory;
-    std::byte* const alias = linux_api::alias(address, bytes);
+    std::byte* const alias = linux_api::alias(one.memory.address, one.memory.bytes);
     MPI_Win_free(&one.handle);
-    linux_api::replace(address, bytes, alias);
+    linux_api::replace(one.memory.address, one.memory.bytes, alias);
   }
 }
 

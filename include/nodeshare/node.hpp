@@ -112,6 +112,7 @@ class node : public std::enable_shared_from_this<node> {
   void drop_plan(const segment_plan& plan);
   failure take_memory(const segment_plan& chosen, const memory_request& wanted, segment_parts& parts);
   void give_way(const call& what);
+  static void drop_all_idle() noexcept;
   void free_dropped(const call& what, bool more);
   void free_unused_windows() noexcept;
 
