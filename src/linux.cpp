@@ -94,7 +94,7 @@ std::byte* alias(void* page, std::size_t bytes) noexcept
 void replace(std::byte* address, std::size_t bytes, std::byte* by) noexcept
 {
   if (by == nullptr) {
-    ::mmap(address, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+    (void)::mmap(address, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
   } else {
     // not ::mremap: UCX puts its own in that place, which forgets the address
     ::syscall(SYS_mremap, by, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, address);

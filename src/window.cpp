@@ -77,7 +77,7 @@ held_windows& held()
 
 class window final : public provider {
  public:
-  explicit window(bool is_held) : is_held_(is_held) {}
+  constexpr explicit window(bool is_held) noexcept : is_held_(is_held) {}
 
   failure offer(std::size_t, descriptor& out) const override
   {
