@@ -70,7 +70,7 @@ def kill_and_look(job, ranks, memory, who):
 
 
 @pytest.mark.parametrize("who", [0, 1, "all", "mpiexec"])
-@pytest.mark.parametrize("ranks", [pytest.param(2, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("ranks", [2, 3])
 def test_a_kill_ends_the_job_and_leaves_nothing(job, ranks, who):
     kill_and_look(job, ranks, "window", who)
 

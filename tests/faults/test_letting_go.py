@@ -111,7 +111,7 @@ def let_go(job, ranks, case, env=None):
     assert "Error" not in ended.err
 
 
-@pytest.mark.parametrize("ranks", [0, pytest.param(2, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("ranks", [0, 2, 3])
 @pytest.mark.parametrize("case", CASES)
 def test_letting_go(job, ranks, case):
     if os.environ.get("NODESHARE_MEMORY") == "held-window" and "in use" in case:

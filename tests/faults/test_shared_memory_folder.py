@@ -111,7 +111,7 @@ FOLDERS = {
 }
 
 
-@pytest.mark.parametrize("ranks", [pytest.param(2, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("ranks", [2, 3])
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_an_array_lies_elsewhere_and_where_a_window_is_asked_for_it_works_or_every_rank_is_told(
     job_with, tmp_path, folder, ranks
