@@ -3,10 +3,10 @@
 
 #include <algorithm>
 #include <deque>
-#include <exception>
 
 #include "meeting.hpp"
 #include "nodeshare/error.hpp"
+#include "pending_failure.hpp"
 
 namespace nodeshare {
 namespace {
@@ -127,26 +127,19 @@ void replicate(const call& what, const std::shared_ptr<segment>& memory, std::sp
   if (where.node_count == 1) {
     return;
   }
-  failure trouble;
-  std::exception_ptr thrown;
+  pending_failure trouble;
   if (where.lane_index() >= 0) {
-    try {
-      meetings.require_lanes();
-      transfer(what, home, memory->data(), runs);
-    } catch (const error& why) {
-      trouble = {failure_kind::other, why.what()};
-      thrown = std::current_exception();
-      (void)new std::shared_ptr<segment>(memory);  // MPI may still write into these pages: they stay for good
-    }
+    trouble.run([&] {
+      try {
+        meetings.require_lanes();
+        transfer(what, home, memory->data(), runs);
+      } catch (...) {
+        (void)new std::shared_ptr<segment>(memory);  // MPI may still write into these pages: they stay for good
+        throw;
+      }
+    });
   }
-  try {
-    meetings.agree(what, trouble, scope::communicator, false);
-  } catch (...) {
-    if (thrown) {
-      std::rethrow_exception(thrown);
-    }
-    throw;
-  }
+  trouble.agree(meetings, what, false);
 }
 
 void bcast(const std::shared_ptr<segment>& memory, int root, std::source_location where)
