@@ -7,6 +7,7 @@
 #include "nodeshare/error.hpp"
 #include "nodeshare/hooks.hpp"
 #include "nodeshare/node.hpp"
+#include "nodeshare/reduce.hpp"
 #include "nodeshare/replicate.hpp"
 #include "nodeshare/segment.hpp"
 #include "nodeshare/shared_array.hpp"

@@ -7,12 +7,14 @@
 #include <cstddef>
 #include <memory>
 #include <source_location>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <utility>
 
 #include "nodeshare/error.hpp"
 #include "nodeshare/node.hpp"
+#include "nodeshare/reduce.hpp"
 #include "nodeshare/replicate.hpp"
 #include "nodeshare/segment.hpp"
 #include "nodeshare/topology.hpp"
@@ -121,7 +123,34 @@ class shared_array {
     nodeshare::allgather(call("allgather", memory_->id(), memory_->description(), place), memory_, row_shape(), done);
   }
 
+  /// Collective over the communicator. Every rank's private elements (as many, in the same order), combined, into every
+  /// node's array: the same bits everywhere. `how` is an `operation`, or an MPI_Op.
+  /// Throws `invalid_argument` when there is no such operation on `T`, or `mine` has another number of elements or
+  /// overlaps the array without being it; and like `nodeshare::allreduce`.
+  template <class How = operation>
+  void allreduce(std::span<const T> mine, How how = operation::sum,
+                 std::source_location place = std::source_location::current()) const
+  {
+    const reduction by(element_of<T>(), how);
+    nodeshare::allreduce(call("allreduce", text_of_reduction(by), place), memory_, {0, size()}, by,
+                         {std::as_bytes(mine), {}});
+  }
+
+  /// Collective over the communicator. Each element from the copies of all nodes, combined, on every node.
+  template <class How = operation>
+  void allreduce_copies(How how = operation::sum, std::source_location place = std::source_location::current()) const
+  {
+    const reduction by(element_of<T>(), how);
+    nodeshare::allreduce_copies(call("allreduce_copies", text_of_reduction(by), place), memory_, {0, size()}, by);
+  }
+
  private:
+  [[nodiscard]] std::string text_of_reduction(const reduction& how) const
+  {
+    return std::string("op=") + name_of(how) + ", array " + std::to_string(memory_->id()) + " of " +
+           memory_->description();
+  }
+
   [[nodiscard]] row_layout row_shape() const noexcept
   {
     const std::size_t elements = extents_[0] == 0 ? 0 : size() / extents_[0];

@@ -27,5 +27,6 @@ PYBIND11_MODULE(_core, module)
   bind_node(module);
   bind_arena(module);
   bind_work(module);
+  bind_reduce(module);
   bind_limits(module);
 }

@@ -68,6 +68,25 @@ class Work:
     def next(self) -> tuple[int, int] | None: ...
     def leave(self, done_until: int) -> None: ...
 
+class Operation:
+    __members__: dict[str, Operation]
+
+class Element:
+    __members__: dict[str, Element]
+
+def allreduce(
+    segment: Segment,
+    name: str,
+    arguments: str,
+    offset: int,
+    count: int,
+    element: Element,
+    op: Operation | int,
+    source: Any,
+) -> None: ...
+def allreduce_copies(
+    segment: Segment, name: str, arguments: str, offset: int, count: int, element: Element, op: Operation | int
+) -> None: ...
 def library_version() -> str: ...
 def cgroup_headroom() -> dict[str, Any] | None: ...
 def memory_available() -> int | None: ...

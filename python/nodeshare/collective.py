@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _core
+from .error import Error
 from .topology import Topology, describe_error, plain_text
+
+if TYPE_CHECKING:
+    from .reduce import Contribution
 
 
 class collective:
@@ -69,6 +73,24 @@ class collective:
     def allgather_work(self, segment: _core.Segment, layout: tuple[int, int, int, int], work: _core.Work) -> None:
         """Collective over the communicator. Rows from the nodes that did them."""
         self._in_step(segment.allgather_work, layout, work)
+
+    def allreduce(
+        self, segment: _core.Segment, offset: int, count: int, element: _core.Element, op: Any, mine: Contribution
+    ) -> None:
+        """Collective over the communicator. Elements of all ranks, combined, into every node's array."""
+        try:
+            self._in_step(partial(_core.allreduce, segment), offset, count, element, op, mine.source)
+        except Error:
+            if mine.error is None:
+                raise
+            _mark(mine.error, self._node)
+            raise mine.error from None
+
+    def allreduce_copies(
+        self, segment: _core.Segment, offset: int, count: int, element: _core.Element, op: Any
+    ) -> None:
+        """Collective over the communicator. The copies of all nodes, combined."""
+        self._in_step(partial(_core.allreduce_copies, segment), offset, count, element, op)
 
     def deal(self, count: int, chunk: int, dynamic: bool) -> _core.Work:
         """Collective over the communicator. Work of `count` indices."""

@@ -12,12 +12,14 @@ from .collective import collective
 from .error import Error, InvalidArgument
 from .layout import Layout, describe_dtype
 from .numpy_words import NumpyWords
+from .reduce import Contribution, element_of, operation_of
 from .rows import describe_numbers, owner_runs, runs_of_index, whole_run
 from .topology import Topology
 from .work import Work
 from .writing import together
 
 if TYPE_CHECKING:
+    from .reduce import Op
     from .rows import Owner
 
 __all__ = ["SharedArray", "handle", "is_shared"]
@@ -285,6 +287,85 @@ class SharedArray(NumpyWords):
                 if owner is not None:
                     call.arguments += f", owner {describe_numbers(np.asarray(owner))}"
                 self._replicate(call, runs)
+
+    def allreduce(self, contribution: Any, op: Op = "sum") -> None:
+        """Collective over the communicator. Every rank's private array, combined, into every node's copy.
+
+        What was in the array is overwritten. Contributions are combined in the order of the ranks on each node, and
+        what came of it in the order of the nodes: the same bits on every node, and in every run on as many ranks and
+        nodes.
+
+        Parameters
+        ----------
+        contribution : array_like
+            Of the array's shape (nothing is broadcast), of a dtype that NumPy casts to the array's as "same_kind"; in
+            any order of memory. It may be `array` itself, but not overlap it otherwise.
+        op : str or mpi4py.MPI.Op
+            "sum", "prod", "min", "max" of numbers (complex ones: "sum", "prod"); "band", "bor", "bxor" of integers;
+            "land", "lor", "lxor" of integers and bool; or an operation made by ``MPI.Op.Create``, of all but float16.
+            Integers wrap around, a NaN makes "min" and "max" NaN, as in NumPy.
+
+        Raises
+        ------
+        InvalidArgument
+            For another shape or dtype, elements that are no numbers of this machine's byte order, an operation that
+            there is not for them, one that does not commute where nodes do not have consecutive ranks, or a read-only
+            array.
+        OutOfSharedMemory
+            When a node has not the 1 MiB a rank through which ranks pass what they bring.
+
+        Notes
+        -----
+        Which operations are for which elements: MPI-3.1, 5.9.2. ``MPI_Allreduce`` is only advised to give the same bits
+        in each run (5.9.1), so it is not used.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nodeshare as ns
+        >>> hits = ns.zeros(3, int)
+        >>> hits.allreduce(np.array([1, 0, 2]))  # of all ranks
+        >>> hits.array.tolist() if ns.topology().size == 1 else [1, 0, 2]
+        [1, 0, 2]
+        """
+        with collective(self.topology, "allreduce") as call:
+            self._require_writable()
+            how = self._reduction(call, op)
+            mine = Contribution(contribution, self.array, self.order)
+            call.allreduce(self._memory, *how, mine)
+
+    def allreduce_copies(self, op: Op = "sum") -> None:
+        """Collective over the communicator. Each element from the copies of all nodes, combined, on every node.
+
+        In the order of the nodes, so with the same bits on every node and in every run. Within a node nothing is
+        combined: on one node it changes nothing.
+
+        Parameters
+        ----------
+        op : str or mpi4py.MPI.Op
+            See `allreduce`.
+
+        Raises
+        ------
+        InvalidArgument
+            As `allreduce`.
+
+        Examples
+        --------
+        >>> import nodeshare as ns
+        >>> most = ns.ones(3)
+        >>> most.allreduce_copies("max")
+        >>> most.array.tolist()
+        [1.0, 1.0, 1.0]
+        """
+        with collective(self.topology, "allreduce_copies") as call:
+            self._require_writable()
+            call.allreduce_copies(self._memory, *self._reduction(call, op))
+
+    def _reduction(self, call: collective, op: Op) -> tuple[int, int, _core.Element, _core.Operation | int]:
+        how, name = operation_of(op)
+        call.arguments = f"op={name}, {self._name()}"
+        return self._offset or 0, self.size, element_of(self.dtype), how
 
     def _replicate(self, call: collective, runs: np.ndarray) -> None:
         runs[:, 0] += self._offset or 0
