@@ -4,6 +4,7 @@
 #pragma once
 
 #include "nodeshare/arena.hpp"
+#include "nodeshare/checksum.hpp"
 #include "nodeshare/error.hpp"
 #include "nodeshare/hooks.hpp"
 #include "nodeshare/node.hpp"

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <source_location>
 #include <span>
@@ -12,6 +13,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "nodeshare/checksum.hpp"
 #include "nodeshare/error.hpp"
 #include "nodeshare/node.hpp"
 #include "nodeshare/reduce.hpp"
@@ -144,11 +146,21 @@ class shared_array {
     nodeshare::allreduce_copies(call("allreduce_copies", text_of_reduction(by), place), memory_, {0, size()}, by);
   }
 
+  /// Collective over the communicator. A digest of the bytes that all nodes agree on; the same on any number of ranks.
+  /// Throws `mismatch` when nodes differ, and like `nodeshare::checksum`.
+  [[nodiscard]] std::uint64_t checksum(std::source_location place = std::source_location::current()) const
+  {
+    return nodeshare::checksum(call("checksum", whole_text(), place), memory_, 0, size_bytes());
+  }
+
  private:
+  [[nodiscard]] std::string whole_text() const
+  {
+    return "array " + std::to_string(memory_->id()) + " of " + memory_->description();
+  }
   [[nodiscard]] std::string text_of_reduction(const reduction& how) const
   {
-    return std::string("op=") + name_of(how) + ", array " + std::to_string(memory_->id()) + " of " +
-           memory_->description();
+    return std::string("op=") + name_of(how) + ", " + whole_text();
   }
 
   [[nodiscard]] row_layout row_shape() const noexcept

@@ -75,6 +75,14 @@ void bind_segment(py::module_& module)
             allgather(call(name, arguments), self, {layout[0], layout[1], layout[2], layout[3]}, done);
           },
           "Collective over the communicator. Each row from the node that did it.")
+      .def(
+          "checksum",
+          [](const std::shared_ptr<segment>& self, const std::string& name, const std::string& arguments,
+             std::size_t offset, std::size_t bytes) {
+            const py::gil_scoped_release release;
+            return checksum(call(name, arguments), self, offset, bytes);
+          },
+          "Collective over the communicator. A digest of bytes that all nodes agree on.")
       .def("protect", &segment::protect, "Local. mprotect(2) of this rank's mapping.")
       .def("mlock", &segment::lock_pages, "Local. mlock(2).")
       .def("munlock", &segment::unlock_pages, "Local. munlock(2).")

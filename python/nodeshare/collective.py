@@ -92,6 +92,11 @@ class collective:
         """Collective over the communicator. The copies of all nodes, combined."""
         self._in_step(partial(_core.allreduce_copies, segment), offset, count, element, op)
 
+    def checksum(self, segment: _core.Segment, offset: int, nbytes: int) -> int:
+        """Collective over the communicator. A digest of bytes that all nodes agree on."""
+        digest: int = self._in_step(segment.checksum, offset, nbytes)
+        return digest
+
     def deal(self, count: int, chunk: int, dynamic: bool) -> _core.Work:
         """Collective over the communicator. Work of `count` indices."""
         made: _core.Work = self._in_step(partial(_core.Work, self._node), count, chunk, dynamic)
