@@ -31,4 +31,13 @@ void stream(std::byte* to, const std::byte* from, std::size_t bytes) noexcept
 #endif
 }
 
+void copy_bytes(std::byte* to, const std::byte* from, std::size_t bytes) noexcept
+{
+  if (bytes >= worth_streaming) {
+    stream(to, from, bytes);
+  } else if (bytes > 0) {
+    std::memcpy(to, from, bytes);
+  }
+}
+
 }  // namespace nodeshare
