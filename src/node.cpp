@@ -197,4 +197,22 @@ void node::exchange(const call& what, std::string& bytes, int root)
   bytes = std::move(*content);
 }
 
+std::vector<std::int64_t> node::gather(const call& what, std::int64_t number)
+{
+  meetings_->require_communicator();
+  auto mine = std::make_unique<std::int64_t>(number);
+  auto all = std::make_unique<std::vector<std::int64_t>>(static_cast<std::size_t>(where_->size));
+  MPI_Request request = MPI_REQUEST_NULL;
+  try {
+    check_mpi(MPI_Iallgather(mine.get(), 1, MPI_INT64_T, all->data(), 1, MPI_INT64_T, where_->all, &request),
+              "MPI_Iallgather");
+    meetings_->finish(request, what, "MPI_Iallgather", parties::all);
+  } catch (...) {
+    leave_to_mpi(std::move(mine));
+    leave_to_mpi(std::move(all));
+    throw;
+  }
+  return std::move(*all);
+}
+
 }  // namespace nodeshare

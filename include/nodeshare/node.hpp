@@ -11,6 +11,7 @@
 #include <source_location>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "nodeshare/segment.hpp"
 #include "nodeshare/topology.hpp"
@@ -91,6 +92,9 @@ class node : public std::enable_shared_from_this<node> {
 
   /// Collective over the communicator. `root`'s bytes for everybody, in private memory. `root` has been agreed on.
   void exchange(const call& what, std::string& bytes, int root);
+
+  /// Collective over the communicator, between agreements. Every rank's number, in rank order.
+  std::vector<std::int64_t> gather(const call& what, std::int64_t number);
 
   /// Local. Tells all others that this rank takes part in nothing any more: it leaves word on every node object of this
   /// process, and for ranks that wait in a first call. MPI must have been initialised.

@@ -103,7 +103,14 @@ void bind_node(py::module_& module)
             }
             return py::bytes(bytes);
           },
-          "Collective over the communicator, between agreements. Root's bytes.");
+          "Collective over the communicator, between agreements. Root's bytes.")
+      .def(
+          "gather",
+          [](const place& self, const string& name, const string& arguments, std::int64_t number) {
+            const py::gil_scoped_release release;
+            return self.meets->gather(call(name, arguments), number);
+          },
+          "Collective over the communicator, between agreements. Every rank's number.");
   module.def("idle_bytes", &node::idle_bytes, "Local. Bytes kept mapped for the next segments.");
   module.def("end", [](const string& how) { node::end(how); }, "Local. This rank takes part in nothing any more.");
 }

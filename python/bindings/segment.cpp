@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "bindings.hpp"
+#include "copying.hpp"
 
 namespace nodeshare::python {
 namespace {
@@ -24,6 +25,16 @@ void sync(const segment& self, std::size_t offset)
   }
   const py::gil_scoped_release release;
   self.home()->meet(call("sync", self.id() ^ (offset << 24), self.description()));
+}
+
+/// Bytes of this process, at an address, to a place of the segment.
+void write(const segment& self, std::size_t offset, std::uintptr_t from, std::size_t bytes)
+{
+  if (offset > self.size_bytes() || bytes > self.size_bytes() - offset) {
+    throw error("bytes beyond the end of a segment");
+  }
+  const py::gil_scoped_release release;
+  copy_bytes(self.data() + offset, reinterpret_cast<const std::byte*>(from), bytes);
 }
 
 /// Runs come as rows of (offset, bytes, node, stride, count).
@@ -83,6 +94,7 @@ void bind_segment(py::module_& module)
             return checksum(call(name, arguments), self, offset, bytes);
           },
           "Collective over the communicator. A digest of bytes that all nodes agree on.")
+      .def("write", &write, "Local. Copies bytes of this process, at an address, to a place of the segment.")
       .def("protect", &segment::protect, "Local. mprotect(2) of this rank's mapping.")
       .def("mlock", &segment::lock_pages, "Local. mlock(2).")
       .def("munlock", &segment::unlock_pages, "Local. munlock(2).")

@@ -66,6 +66,11 @@ class collective:
         received: bytes = self._in_step(self._node.exchange, content, root)
         return received
 
+    def gather(self, number: int) -> list[int]:
+        """Collective over the communicator, between agreements. Every rank's number, in rank order."""
+        numbers: list[int] = self._in_step(self._node.gather, number)
+        return numbers
+
     def replicate(self, segment: _core.Segment, runs: Any) -> None:
         """Collective over the communicator. Runs of bytes to all nodes."""
         self._in_step(segment.replicate, runs)

@@ -194,6 +194,8 @@ def array(obj: Any, dtype: Any = None, *, root: int = 0, writable: bool = False,
             call.arguments += f", dtype={describe_dtype(as_dtype(dtype)[0])}"
             wanted = np.dtype(dtype)
         if is_root:
+            if obj is None:
+                raise InvalidArgument("obj is None on the root: the root passes the array, the others None")
             value = plain_array(obj, dtype)
             if (
                 wanted is not None and np.empty(0, wanted).dtype != wanted
@@ -233,8 +235,6 @@ def plain_array(obj: Any, dtype: Any = None) -> np.ndarray:
         if type(obj) not in _PLAIN:
             raise _more_than_numbers(obj)
         value = obj.view(np.ndarray) if type(obj) is np.memmap else np.asarray(obj)
-    elif obj is None:
-        raise InvalidArgument("obj is None on the root: the root passes the array, the others None")
     elif hasattr(obj, "__array__") and not isinstance(obj, np.generic) or not _is_array_like(obj):
         raise _more_than_numbers(obj)
     else:

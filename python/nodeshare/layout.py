@@ -52,10 +52,15 @@ class Layout(NamedTuple):
     @property
     def row_layout(self) -> tuple[int, int, int]:
         """Rows, bytes of a row's contiguous piece, and how many such pieces (columns in Fortran order) a row has."""
-        elements = self.size // self.rows if self.rows else 0
-        if self.order == "F" and len(self.shape) > 1:
-            return self.rows, self.dtype.itemsize, elements
-        return self.rows, elements * self.dtype.itemsize, 1
+        return self.along(0)
+
+    def along(self, axis: int) -> tuple[int, int, int]:
+        """Extent of an axis, bytes of the contiguous piece that one index of it selects, and how many such pieces."""
+        if not self.shape:
+            return 1, self.dtype.itemsize, 1
+        before, after = math.prod(self.shape[:axis]), math.prod(self.shape[axis + 1 :])
+        inner, outer = (before, after) if self.order == "F" else (after, before)
+        return self.shape[axis], inner * self.dtype.itemsize, outer
 
 
 def make_layout(shape: Any, dtype: Any, order: str, topology: Topology | None, made: str = "") -> Layout:

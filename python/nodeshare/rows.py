@@ -36,10 +36,8 @@ def owner_runs(layout: Layout, owner: Sequence[int] | np.ndarray | None) -> np.n
     topology = layout.topology
     assert topology is not None
     n, size = layout.rows, topology.size
-    node_of = np.array([topology.node_of(rank) for rank in range(size)], np.int64)
     if owner is None:
-        edges = np.array([n * rank // size for rank in range(size + 1)], np.int64)
-        return _rows_to_runs(layout, edges[:-1], edges[1:], node_of)
+        return block_runs(layout, [n * rank // size for rank in range(size + 1)])
     ranks = np.asarray(owner)
     if ranks.shape != (n,) or (n and ranks.dtype.kind not in "iu"):
         raise InvalidArgument(
@@ -48,20 +46,30 @@ def owner_runs(layout: Layout, owner: Sequence[int] | np.ndarray | None) -> np.n
     bad = np.flatnonzero((ranks < 0) | (ranks >= size))
     if bad.size:
         raise InvalidArgument(f"owner of row {bad[0]} is {ranks[bad[0]]}: ranks are 0 to {size - 1}")
+    node_of = np.array([topology.node_of(rank) for rank in range(size)], np.int64)
     nodes = node_of[ranks.astype(np.int64)] if n else np.empty(0, np.int64)
     starts = np.flatnonzero(np.r_[True, nodes[1:] != nodes[:-1]]) if n else np.empty(0, np.int64)
-    return _rows_to_runs(layout, starts, np.r_[starts[1:], n] if n else starts, nodes[starts])
+    return _to_runs(layout, 0, starts, np.r_[starts[1:], n] if n else starts, nodes[starts])
 
 
-def _rows_to_runs(layout: Layout, starts: np.ndarray, stops: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-    rows, row_bytes, columns = layout.row_layout
+def block_runs(layout: Layout, edges: Sequence[int], axis: int = 0) -> np.ndarray:
+    """Local. Of an axis, the indices from ``edges[rank]`` to ``edges[rank + 1]`` from each rank's node."""
+    topology = layout.topology
+    assert topology is not None
+    node_of = np.array([topology.node_of(rank) for rank in range(topology.size)], np.int64)
+    all_edges = np.array(edges, np.int64)
+    return _to_runs(layout, axis, all_edges[:-1], all_edges[1:], node_of)
+
+
+def _to_runs(layout: Layout, axis: int, starts: np.ndarray, stops: np.ndarray, nodes: np.ndarray) -> np.ndarray:
+    extent, piece, pieces = layout.along(axis)
     runs = np.empty((len(starts), 5), np.int64)
-    runs[:, 0] = starts * row_bytes
-    runs[:, 1] = (stops - starts) * row_bytes
+    runs[:, 0] = starts * piece
+    runs[:, 1] = (stops - starts) * piece
     runs[:, 2] = nodes
-    runs[:, 3] = rows * row_bytes
-    runs[:, 4] = columns
-    return runs[(runs[:, 1] > 0) & (columns > 0)]
+    runs[:, 3] = extent * piece
+    runs[:, 4] = pieces
+    return runs[(runs[:, 1] > 0) & (pieces > 0)]
 
 
 def describe_numbers(numbers: np.ndarray) -> str:
