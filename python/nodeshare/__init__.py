@@ -13,6 +13,7 @@ from . import _core as _core
 from .arena import Arena, arena
 from .creating import array, empty, empty_like, full, full_like, ones, ones_like, zeros, zeros_like
 from .error import Error, InvalidArgument, Mismatch, MPIError, OutOfSharedMemory, PeerError
+from .from_function import from_function
 from .from_parts import from_parts
 from .io import load
 from .memory import memory, trim
@@ -38,6 +39,7 @@ __all__ = [
     "array",
     "empty",
     "empty_like",
+    "from_function",
     "from_parts",
     "full",
     "full_like",

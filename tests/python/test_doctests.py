@@ -12,7 +12,13 @@ import nodeshare
 pytestmark = pytest.mark.ranks(1)
 MODULES = ["nodeshare"] + [f"nodeshare.{module.name}" for module in pkgutil.iter_modules(nodeshare.__path__)]
 WITH_EXAMPLES = {"nodeshare", "nodeshare.creating", "nodeshare.memory", "nodeshare.shared_array", "nodeshare.topology"}
-WITH_EXAMPLES |= {"nodeshare.arena", "nodeshare.work", "nodeshare.writing", "nodeshare.from_parts"}
+WITH_EXAMPLES |= {
+    "nodeshare.arena",
+    "nodeshare.work",
+    "nodeshare.writing",
+    "nodeshare.from_parts",
+    "nodeshare.from_function",
+}
 
 
 @pytest.mark.parametrize("name", MODULES)

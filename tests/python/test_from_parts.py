@@ -31,14 +31,14 @@ def expected_and_mine(dtype, shape, axis=0, count=COUNTS["more and more"], order
     return whole, whole[tuple(index)]
 
 
-@pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_parts_of_every_dtype_make_the_whole(dtype, order):
+def test_parts_of_every_dtype_make_the_whole(dtype):
     expected, mine = expected_and_mine(dtype, (0, 3))
-    a = ns.from_parts(mine, order=order)
-    assert same(a.array, expected)
-    assert a.order == order and a.array.strides == content(dtype, expected.shape, order=order).strides
-    assert not a.array.flags.writeable
+    for order in "CF":
+        a = ns.from_parts(mine, order=order)
+        assert same(a.array, expected)
+        assert a.order == order and a.array.strides == content(dtype, expected.shape, order=order).strides
+        assert not a.array.flags.writeable
 
 
 @pytest.mark.parametrize("count", COUNTS.values(), ids=COUNTS.keys())
@@ -48,10 +48,9 @@ def test_ranks_bring_as_many_rows_as_they_have(shape, count):
     assert same(ns.from_parts(mine).array, expected)
 
 
-@pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("lies", ["C", "F", "backwards", "with gaps"])
 @pytest.mark.parametrize("axis", [0, 1, 2, -1, np.int8(-3)])
-def test_parts_along_every_axis_however_they_lie(axis, lies, order):
+def test_parts_along_every_axis_however_they_lie(axis, lies):
     expected, mine = expected_and_mine("u2", (2, 3, 4), axis)
     if lies == "backwards":
         mine = mine[::-1, :, ::-1].copy()[::-1, :, ::-1]
@@ -59,7 +58,8 @@ def test_parts_along_every_axis_however_they_lie(axis, lies, order):
         mine = np.repeat(mine, 2, axis=1)[:, ::2]
     else:
         mine = np.array(mine, order=lies)
-    assert same(ns.from_parts(mine, axis, order=order).array, expected)
+    for order in "CF":
+        assert same(ns.from_parts(mine, axis, order=order).array, expected)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
