@@ -15,6 +15,7 @@ from .creating import array, empty, empty_like, full, full_like, ones, ones_like
 from .error import Error, InvalidArgument, Mismatch, MPIError, OutOfSharedMemory, PeerError
 from .from_function import from_function
 from .from_parts import from_parts
+from .from_source import from_source
 from .io import load
 from .memory import memory, trim
 from .shared_array import SharedArray, handle, is_shared
@@ -41,6 +42,7 @@ __all__ = [
     "empty_like",
     "from_function",
     "from_parts",
+    "from_source",
     "full",
     "full_like",
     "handle",

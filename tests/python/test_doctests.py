@@ -12,13 +12,8 @@ import nodeshare
 pytestmark = pytest.mark.ranks(1)
 MODULES = ["nodeshare"] + [f"nodeshare.{module.name}" for module in pkgutil.iter_modules(nodeshare.__path__)]
 WITH_EXAMPLES = {"nodeshare", "nodeshare.creating", "nodeshare.memory", "nodeshare.shared_array", "nodeshare.topology"}
-WITH_EXAMPLES |= {
-    "nodeshare.arena",
-    "nodeshare.work",
-    "nodeshare.writing",
-    "nodeshare.from_parts",
-    "nodeshare.from_function",
-}
+WITH_EXAMPLES |= {"nodeshare.arena", "nodeshare.work", "nodeshare.writing"}
+WITH_EXAMPLES |= {f"nodeshare.from_{what}" for what in ("function", "parts", "source")}
 
 
 @pytest.mark.parametrize("name", MODULES)
