@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import operator
 import pickle
 import zlib
+from collections.abc import Iterable
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .collective import collective
 from .error import InvalidArgument
-from .layout import Layout, as_dtype, describe_dtype, make_layout
+from .layout import Layout, as_dtype, as_shape, describe_dtype, make_layout
 from .rows import whole_run
 from .shared_array import SharedArray
 from .topology import Topology, topology
@@ -23,7 +26,13 @@ __all__ = ["array", "empty", "empty_like", "full", "full_like", "ones", "ones_li
 
 
 def empty(
-    shape: Any, dtype: Any = float, *, order: str = "C", comm: CommLike = None, reserve: bool = True
+    shape: Any,
+    dtype: Any = float,
+    *,
+    order: str = "C",
+    comm: CommLike = None,
+    reserve: bool = True,
+    rows: int | None = None,
 ) -> SharedArray:
     """Collective over the communicator. One array per node, page aligned, its contents unspecified.
 
@@ -39,6 +48,10 @@ def empty(
         Make every page present now, by all ranks in parallel. Without it nothing is taken until a page is touched
         (read or written), so a sparse array may be larger than the node's memory; and a full system is a SIGBUS, or the
         end of a process, then. An MPI window (``NODESHARE_MEMORY=window``) needs the room for all of it nevertheless.
+    rows : int, optional
+        Where ranks bring rows of their own: how many this one has, also 0; the first extent of `shape` is None then,
+        and becomes the sum over the ranks, whose rows follow each other. ``rows()``, ``local``, ``part`` and the
+        default of ``allgather`` go by them.
 
     Raises
     ------
@@ -54,22 +67,36 @@ def empty(
     >>> import nodeshare as ns
     >>> ns.empty((8760, 16))
     <SharedArray (8760, 16) float64 on 1 node, 1.1 MB each, C order>
+    >>> ns.empty((None, 3), rows=7).rows()  # on one rank
+    (0, 7)
     """
-    return _create("empty", shape, dtype, order, topology(comm), reserve)
+    return _create("empty", shape, dtype, order, topology(comm), reserve, rows)
 
 
 def zeros(
-    shape: Any, dtype: Any = float, *, order: str = "C", comm: CommLike = None, reserve: bool = True
+    shape: Any,
+    dtype: Any = float,
+    *,
+    order: str = "C",
+    comm: CommLike = None,
+    reserve: bool = True,
+    rows: int | None = None,
 ) -> SharedArray:
     """Collective over the communicator. One array of zeros per node. Parameters and errors: see `empty`."""
-    return _create("zeros", shape, dtype, order, topology(comm), reserve)
+    return _create("zeros", shape, dtype, order, topology(comm), reserve, rows)
 
 
 def ones(
-    shape: Any, dtype: Any = float, *, order: str = "C", comm: CommLike = None, reserve: bool = True
+    shape: Any,
+    dtype: Any = float,
+    *,
+    order: str = "C",
+    comm: CommLike = None,
+    reserve: bool = True,
+    rows: int | None = None,
 ) -> SharedArray:
     """Collective over the communicator. One array of ones per node. Parameters and errors: see `empty`."""
-    return _create("ones", shape, dtype, order, topology(comm), reserve, fill=1)
+    return _create("ones", shape, dtype, order, topology(comm), reserve, rows, fill=1)
 
 
 def full(
@@ -80,6 +107,7 @@ def full(
     order: str = "C",
     comm: CommLike = None,
     reserve: bool = True,
+    rows: int | None = None,
 ) -> SharedArray:
     """Collective over the communicator. One array per node, filled by all ranks in parallel.
 
@@ -92,7 +120,7 @@ def full(
 
     The others, and errors: see `empty`.
     """
-    return _create("full", shape, dtype, order, topology(comm), reserve, fill=fill_value)
+    return _create("full", shape, dtype, order, topology(comm), reserve, rows, fill=fill_value)
 
 
 def empty_like(
@@ -286,18 +314,38 @@ def _create(
     order: str,
     where: Topology,
     reserve: bool,
+    rows: int | None,
     fill: Any = NOTHING,
 ) -> SharedArray:
     with collective(where, name) as call:
+        edges = None
+        if rows is not None:
+            shape, edges = _gather_rows(call, shape, rows)
+        elif isinstance(shape, (tuple, list)) and None in shape[:1]:
+            raise InvalidArgument(f"shape is {shape!r}: None stands for what ranks bring, rows=")
         asked = Asked(name, shape, dtype, order, where, fill)
         call.arguments = asked.words + ("" if reserve else ", reserve=False")
         filled = asked.fill is not NOTHING
         segment = call.create(asked.layout.nbytes, bool(reserve), zeros=name.startswith("zeros"), more=filled)
-        made = SharedArray(segment, asked.layout, True)
+        made = SharedArray(segment, asked.layout._replace(edges=edges), True)
         if filled:
             asked.put(made)
             call.agree()
         return made
+
+
+def _gather_rows(call: collective, shape: Any, rows: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Collective over the communicator. The shape with the rows of all ranks, and where those of each begin and end."""
+    extents = tuple(shape) if isinstance(shape, Iterable) else (shape,)
+    if extents[:1] != (None,):
+        raise InvalidArgument(f"shape is {shape!r}: where ranks bring rows, its first extent is None, as in (None, 3)")
+    if not hasattr(rows, "__index__") or not 0 <= operator.index(rows) < 2**62:
+        raise InvalidArgument(f"rows is {rows!r}: how many this rank brings is an int, not negative, and below 2**62")
+    others = as_shape(extents[1:])
+    call.arguments = f"shape={(None, *others)}, rows=…"
+    call.agree(more=True)
+    edges = (*accumulate(call.gather(operator.index(rows)), initial=0),)
+    return (edges[-1], *others), edges
 
 
 class Asked:
@@ -322,8 +370,9 @@ class Asked:
 
     def put(self, made: SharedArray) -> None:
         """Local. The value into this rank's rows."""
-        start, stop = made.rows()
-        made.local[...] = np.broadcast_to(self.fill, made.shape)[start:stop] if self.fill.ndim else self.fill
+        start, stop = made._share()
+        whole = np.broadcast_to(self.fill, made.shape)
+        made._view_of_rows(start, stop)[...] = whole[start:stop] if self.fill.ndim else self.fill
 
 
 def _describe(fill: np.ndarray) -> str:
@@ -360,4 +409,4 @@ def _create_like(
         fortran = prototype.order == "F" if shared else prototype.flags.fnc
         order = "F" if fortran else "C"
     kind = prototype.dtype if dtype is None else dtype
-    return _create(name, prototype.shape if shape is None else shape, kind, order, where, reserve, fill)
+    return _create(name, prototype.shape if shape is None else shape, kind, order, where, reserve, None, fill)

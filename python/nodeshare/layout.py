@@ -26,6 +26,7 @@ class Layout(NamedTuple):
     order: str
     topology: Topology | None
     made: str  # the call that made it
+    edges: tuple[int, ...] | None = None  # where ranks brought rows of their own: those of rank r begin at edges[r]
 
     @property
     def size(self) -> int:

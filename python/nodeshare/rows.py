@@ -32,12 +32,12 @@ def byte_runs(nbytes: int, topology: Any) -> np.ndarray:
 
 
 def owner_runs(layout: Layout, owner: Sequence[int] | np.ndarray | None) -> np.ndarray:
-    """Local. Each row from the node of its owner: a rank for each row, or None for blocks by `local_range`."""
+    """Local. Each row from the node of its owner: a rank for each row; None: who brought it, or `local_range`."""
     topology = layout.topology
     assert topology is not None
     n, size = layout.rows, topology.size
     if owner is None:
-        return block_runs(layout, [n * rank // size for rank in range(size + 1)])
+        return block_runs(layout, layout.edges or [n * rank // size for rank in range(size + 1)])
     ranks = np.asarray(owner)
     if ranks.shape != (n,) or (n and ranks.dtype.kind not in "iu"):
         raise InvalidArgument(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -167,8 +168,18 @@ class SharedArray(NumpyWords):
         """Local. Rows [start, stop) of the first axis for a rank (default: this one).
 
         Counted among the ranks of that rank's own node, so that the parts of a node's ranks make up its whole array:
-        ``r * n // size``, ``(r + 1) * n // size``. A 0-d array is one row, of node rank 0.
+        ``r * n // size``, ``(r + 1) * n // size``. A 0-d array is one row, of node rank 0. Where ranks brought rows of
+        their own (``rows=``), it is these, counted over the communicator: `allgather` has those of other nodes.
         """
+        edges = self._layout.edges
+        if edges is None:
+            return self._share(rank)
+        number = self.topology.rank if rank is None else operator.index(rank)
+        self.topology.node_of(number)  # raises for a rank that is not there
+        return edges[number], edges[number + 1]
+
+    def _share(self, rank: int | None = None) -> tuple[int, int]:
+        """Local. Rows of a rank, if the node's array is dealt evenly among its ranks."""
         topology = self.topology
         if rank is None:
             number, of = topology.node_rank, topology.node_size
@@ -267,7 +278,7 @@ class SharedArray(NumpyWords):
         ----------
         owner : Work or sequence of int, optional
             Who has a row: whoever did that index of a finished `work`; or the rank in a sequence with one entry a row;
-            by default the rank whose `nodeshare.local_range` holds the row.
+            by default the rank that brought it (``rows=``), or whose `nodeshare.local_range` holds the row.
 
         Raises
         ------

@@ -65,7 +65,7 @@ def test_parts_along_every_axis_however_they_lie(axis, lies):
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("shape", [(0,), (3, 0)], ids=str)
 def test_parts_of_many_megabytes(shape, order):
-    each = 5_000_001
+    each = 4_200_001 // max(shape[0], 1)
     expected, mine = expected_and_mine("u1", shape, -1, lambda rank: each + rank)
     a = ns.from_parts(np.array(mine, order=order), -1, order=order)
     assert same(a.array, expected)

@@ -296,3 +296,94 @@ def test_owners_that_do_not_fit_are_refused(owner):
     a = ns.zeros(5)
     told(outcome(lambda: a.allgather(owner)), ns.InvalidArgument, "owner")
     a.allgather()
+
+
+# --- rows that ranks bring ------------------------------------------------------------------------------------------
+
+COUNTS = {
+    "more and more": lambda rank: 2 * rank + 1,
+    "the last alone": lambda rank: 5 * (rank == LAST),
+    "none": lambda rank: 0,
+}
+
+
+def edges_of(count):
+    """Return where the rows of each rank begin, and the last one's end."""
+    return [sum(map(count, range(rank))) for rank in range(world.size + 1)]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("count", COUNTS.values(), ids=COUNTS.keys())
+def test_ranks_bring_rows_that_are_theirs(count, order):
+    edges = edges_of(count)
+    a = ns.empty((None, 3), "i4", order=order, rows=count(world.rank))
+    assert a.shape == (edges[-1], 3) and a.rows() == (edges[world.rank], edges[world.rank + 1])
+    assert [a.rows(rank) for rank in range(world.size)] == [*zip(edges, edges[1:])]
+    expected = content("i4", a.shape, 4)
+    by_node(a, 100)
+    a.local[...] = expected[slice(*a.rows())]
+    a.allgather()
+    assert same(a.array, expected) and a.order == order
+    assert all(same(a.part(rank), expected[slice(*a.rows(rank))]) for rank in range(world.size))
+    assert ns.handle(a.array[:1]).rows() == a.rows()
+
+
+@pytest.mark.parametrize("count", COUNTS.values(), ids=COUNTS.keys())
+def test_creators_fill_the_whole_array_on_every_node_whoever_brings_rows(count):
+    n = edges_of(count)[-1]
+    for made, value in (
+        (ns.zeros((None, 2), rows=count(world.rank)), 0),
+        (ns.ones(None, rows=count(world.rank)), 1),
+        (ns.full([None, 2], [3, 4], rows=np.int16(count(world.rank))), [3, 4]),
+    ):
+        made.sync()
+        assert same(made.array, np.full((n, *made.shape[1:]), value, made.dtype))
+
+
+def test_owners_and_work_count_as_before_where_ranks_brought_rows():
+    a = ns.zeros((None, 2), "i4", rows=world.rank + 1)
+    n = a.shape[0]
+    by_node(a)
+    a.allgather([LAST] * n)
+    assert same(a.array, content("i4", (n, 2), a.topology.node_of(LAST)))
+    a.sync()
+    rows = ns.work(n)
+    for row in rows:
+        a[row] = row
+    a.allgather(rows)
+    assert a.array[:, 1].tolist() == [*range(n)]
+
+
+def test_an_array_like_one_with_rows_is_dealt_as_usual():
+    a = ns.zeros((None, 2), rows=3 * (world.rank == 0))
+    assert ns.zeros_like(a).rows() == ns.zeros((3, 2)).rows()
+
+
+@pytest.mark.parametrize("rows", [-1, 2.0, "3", 2**63], ids=repr)
+def test_counts_of_rows_that_can_not_be_are_refused(rows):
+    told(outcome(lambda: ns.zeros((None, 2), rows=rows)), ns.InvalidArgument, "rows is", repr(rows))
+    error = outcome(lambda: ns.zeros((None, 2), rows=rows if world.rank == LAST else 1))
+    assert isinstance(error, ns.InvalidArgument if world.rank == LAST else ns.PeerError)
+
+
+@pytest.mark.parametrize("shape", [(3, 2), 3, (), (2, None)], ids=repr)
+def test_with_rows_the_first_extent_is_none(shape):
+    told(outcome(lambda: ns.zeros(shape, rows=3)), ns.InvalidArgument, "shape is", "(None, 3)")
+
+
+def test_none_without_rows_is_refused():
+    told(outcome(lambda: ns.zeros((None, 2))), ns.InvalidArgument, "rows=")
+
+
+@pytest.mark.ranks(2, 3, 5)
+def test_ranks_that_do_not_bring_rows_of_the_same_array_are_a_mismatch():
+    last = world.rank == LAST
+    told(outcome(lambda: ns.zeros((None, 3 if last else 2), rows=1)), ns.Mismatch, "(None, 3)", "(None, 2)")
+    told(outcome(lambda: ns.zeros((None, 2), "f4" if last else "f8", rows=1)), ns.Mismatch, "<f4", "<f8")
+    told(outcome(lambda: ns.zeros((5, 2)) if last else ns.zeros((None, 2), rows=1)), ns.Mismatch, "(5, 2)", "rows=")
+
+
+def test_no_such_rank_brought_rows():
+    a = ns.zeros((None, 2), rows=1)
+    for rank in (-1, world.size):
+        told(outcome(lambda rank=rank: a.rows(rank)), ns.InvalidArgument, f"there is no rank {rank}")
