@@ -2,6 +2,7 @@
 #include "nodeshare/error.hpp"
 
 #include <cstdio>
+#include <cstring>
 #include <utility>
 
 #include "failure.hpp"
@@ -10,6 +11,11 @@ namespace nodeshare {
 
 mpi_error::mpi_error(std::string routine, int code)
     : error(describe_mpi(routine.c_str(), code)), routine_(std::move(routine)), code_(code)
+{
+}
+
+file_error::file_error(std::string path, int code)
+    : error(path + ": " + std::strerror(code)), path_(std::move(path)), code_(code)
 {
 }
 

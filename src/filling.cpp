@@ -2,6 +2,7 @@
 #include "filling.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 
 #include "linux.hpp"
@@ -35,7 +36,11 @@ class filler {
       if (failure trouble = look_(length(chunk))) {
         return trouble;
       }
-      return linux_api::write_at(parts_.mapped.file, data + chunk * chunk_bytes, length(chunk), chunk * chunk_bytes);
+      const std::size_t begin = chunk * chunk_bytes;
+      return linux_api::write_at(parts_.mapped.file, data + begin, length(chunk), begin)
+                 ? failure{}
+                 : failure{failure_kind::out_of_shared_memory,
+                           "the system has no page left after byte " + std::to_string(begin) + " (" + std::strerror(errno) + ")"};
     }
     if (failure trouble = make_present(chunk)) {
       return trouble;

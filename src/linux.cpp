@@ -75,7 +75,8 @@ std::uint64_t mix(std::uint64_t hash, std::uint64_t value)
 
 }  // namespace
 
-system_calls calls{do_mremap, do_mmap, ::munmap, ::madvise, do_memfd_create, ::statvfs, ::process_vm_readv};
+system_calls calls{do_mremap,          do_mmap, ::munmap, ::madvise, do_memfd_create, ::statvfs,
+                   ::process_vm_readv, ::pread, ::pwrite, ::fsync};
 
 std::size_t page_size() noexcept
 {
@@ -138,18 +139,33 @@ failure populate(std::byte* address, std::size_t bytes) noexcept
   return {};
 }
 
-failure write_at(int file, const std::byte* from, std::size_t bytes, std::size_t offset) noexcept
+std::optional<std::size_t> read_at(int file, std::byte* to, std::size_t bytes, std::size_t offset) noexcept
+{
+  std::size_t done = 0;
+  while (done < bytes) {
+    const ssize_t now = calls.pread(file, to + done, bytes - done, static_cast<off_t>(offset + done));
+    if (now == 0) {
+      break;
+    }
+    if (now < 0 && errno != EINTR) {
+      return std::nullopt;
+    }
+    done += now > 0 ? static_cast<std::size_t>(now) : 0;
+  }
+  return done;
+}
+
+bool write_at(int file, const std::byte* from, std::size_t bytes, std::size_t offset) noexcept
 {
   for (std::size_t done = 0; done < bytes;) {
-    const ssize_t now = ::pwrite(file, from + done, bytes - done, static_cast<off_t>(offset + done));
+    const ssize_t now = calls.pwrite(file, from + done, bytes - done, static_cast<off_t>(offset + done));
     if (now > 0) {
       done += static_cast<std::size_t>(now);
     } else if (now == 0 || errno != EINTR) {
-      return {failure_kind::out_of_shared_memory,
-              "the system has no page left at byte " + std::to_string(offset + done) + " (" + std::strerror(errno) + ")"};
+      return false;
     }
   }
-  return {};
+  return true;
 }
 
 bool read_process(pid_t pid, const std::byte* from, std::byte* to, std::size_t bytes) noexcept

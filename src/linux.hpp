@@ -29,6 +29,9 @@ struct system_calls {
   int (*statvfs)(const char* path, struct statvfs* out);
   ssize_t (*process_vm_readv)(pid_t pid, const iovec* to, unsigned long tos, const iovec* from, unsigned long froms,
                               unsigned long flags);
+  ssize_t (*pread)(int file, void* to, std::size_t bytes, off_t offset);
+  ssize_t (*pwrite)(int file, const void* from, std::size_t bytes, off_t offset);
+  int (*fsync)(int file);
 };
 extern system_calls calls;
 
@@ -55,8 +58,11 @@ bool punch(std::byte* address, std::size_t bytes) noexcept;
 /// Makes every page of [address, address + bytes) present, so that no later touch can be a SIGBUS.
 failure populate(std::byte* address, std::size_t bytes) noexcept;
 
-/// Writes into a file without mapping it (pwrite(2)).
-failure write_at(int file, const std::byte* from, std::size_t bytes, std::size_t offset) noexcept;
+/// Reads from a place in a file (pread(2)); fewer bytes than asked for only where it ends. Nothing on failure, with errno.
+std::optional<std::size_t> read_at(int file, std::byte* to, std::size_t bytes, std::size_t offset) noexcept;
+
+/// Writes to a place in a file (pwrite(2)). False on failure, with errno.
+bool write_at(int file, const std::byte* from, std::size_t bytes, std::size_t offset) noexcept;
 
 /// Copies from another process' memory (process_vm_readv(2)). False where the system forbids it, as many containers do.
 bool read_process(pid_t pid, const std::byte* from, std::byte* to, std::size_t bytes) noexcept;

@@ -47,6 +47,21 @@ class mpi_error : public error {
   int code_;
 };
 
+/// A file can't be opened, read or written.
+class file_error : public error {
+ public:
+  /// `code` as in errno(3).
+  file_error(std::string path, int code);
+
+  /// Local. The file; the error code, as in errno(3).
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
+  [[nodiscard]] int code() const noexcept { return code_; }
+
+ private:
+  std::string path_;
+  int code_;
+};
+
 /// Another rank failed or ended; the text names it, its node and what it said.
 class peer_error : public error {
  public:

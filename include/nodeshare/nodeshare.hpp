@@ -6,6 +6,7 @@
 #include "nodeshare/arena.hpp"
 #include "nodeshare/checksum.hpp"
 #include "nodeshare/error.hpp"
+#include "nodeshare/file.hpp"
 #include "nodeshare/hooks.hpp"
 #include "nodeshare/node.hpp"
 #include "nodeshare/reduce.hpp"

@@ -89,6 +89,11 @@ void translate(std::exception_ptr thrown)
   } catch (const mpi_error& what) {
     const py::object type = py::module_::import("nodeshare.error").attr("MPIError");
     PyErr_SetObject(type.ptr(), py::make_tuple(what.routine(), what.code(), what.what()).ptr());
+  } catch (const file_error& what) {
+    const auto path = py::reinterpret_steal<py::object>(PyUnicode_DecodeFSDefault(what.path().c_str()));
+    const py::object error =
+        py::reinterpret_borrow<py::object>(PyExc_OSError)(what.code(), std::strerror(what.code()), path);
+    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());  // FileNotFoundError, …
   } catch (const error& what) {
     raise_as("Error", what);
   }

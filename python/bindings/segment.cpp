@@ -95,6 +95,22 @@ void bind_segment(py::module_& module)
           },
           "Collective over the communicator. A digest of bytes that all nodes agree on.")
       .def("write", &write, "Local. Copies bytes of this process, at an address, to a place of the segment.")
+      .def(
+          "read_file",
+          [](const std::shared_ptr<segment>& self, const std::string& name, const std::string& arguments, int file,
+             std::int64_t modified, const std::string& path, std::size_t offset) {
+            const py::gil_scoped_release release;
+            read_file(call(name, arguments), self, {file, modified, path}, offset);
+          },
+          "Collective over the communicator. An open file's bytes from `offset` on, on every node.")
+      .def(
+          "write_file",
+          [](const std::shared_ptr<segment>& self, const std::string& name, const std::string& arguments,
+             std::size_t offset, std::size_t bytes, const std::string& path, const std::string& header) {
+            const py::gil_scoped_release release;
+            write_file(call(name, arguments), self, offset, bytes, path, header);
+          },
+          "Collective over the communicator. Node 0's bytes, behind a header, as the file at `path`.")
       .def("protect", &segment::protect, "Local. mprotect(2) of this rank's mapping.")
       .def("mlock", &segment::lock_pages, "Local. mlock(2).")
       .def("munlock", &segment::unlock_pages, "Local. munlock(2).")

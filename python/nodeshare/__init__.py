@@ -16,7 +16,7 @@ from .error import Error, InvalidArgument, Mismatch, MPIError, OutOfSharedMemory
 from .from_function import from_function
 from .from_parts import from_parts
 from .from_source import from_source
-from .io import load
+from .io import load, save
 from .memory import memory, trim
 from .shared_array import SharedArray, handle, is_shared
 from .topology import Topology, local_range, topology
@@ -52,6 +52,7 @@ __all__ = [
     "memory",
     "ones",
     "ones_like",
+    "save",
     "together",
     "topology",
     "trim",

@@ -102,6 +102,14 @@ class collective:
         digest: int = self._in_step(segment.checksum, offset, nbytes)
         return digest
 
+    def read_file(self, segment: _core.Segment, file: int, modified: int, path: bytes, offset: int) -> None:
+        """Collective over the communicator. An open file's bytes from `offset` on, on every node."""
+        self._in_step(segment.read_file, file, modified, path, offset)
+
+    def write_file(self, segment: _core.Segment, offset: int, nbytes: int, path: bytes, header: bytes) -> None:
+        """Collective over the communicator. Node 0's bytes, behind a header, as the file at `path`."""
+        self._in_step(segment.write_file, offset, nbytes, path, header)
+
     def deal(self, count: int, chunk: int, dynamic: bool) -> _core.Work:
         """Collective over the communicator. Work of `count` indices."""
         made: _core.Work = self._in_step(partial(_core.Work, self._node), count, chunk, dynamic)

@@ -3,6 +3,7 @@
 
 import os
 import pathlib
+import resource
 import struct
 import warnings
 
@@ -229,3 +230,193 @@ def test_no_file_stays_open(folder):
         outcome(lambda path=path: ns.load(path, comm=MPI.COMM_SELF))
     opened = {os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")}
     assert not opened & {str(good.resolve()), str(bad.resolve())}
+
+
+# --- saving ---------------------------------------------------------------------------------------------------------
+
+
+def shared(values, **options):
+    """Collective. A writable array on all ranks of what every rank has."""
+    return ns.array(values, writable=True, **options)
+
+
+def on_disk(path):
+    """Collective. What plain NumPy reads; nothing else is in the folder that this left there."""
+    world.Barrier()
+    assert [name for name in os.listdir(path.parent) if "nodeshare-" in name] == []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return np.load(path)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_saved_array_is_what_np_load_reads(folder, dtype, order):
+    expected = content(dtype, (7, 3), order=order)
+    ns.save(folder / "x.npy", shared(expected))
+    got = on_disk(folder / "x.npy")
+    assert same(got, expected) and got.flags.f_contiguous == (order == "F")
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (3, 0, 2), (1, 1), (1013,), ((9 << 20) + 3,)], ids=str)
+def test_every_size_is_saved(folder, shape):
+    expected = content("u1", shape)
+    ns.save(folder / "x.npy", shared(expected))
+    assert same(on_disk(folder / "x.npy"), expected)
+
+
+@pytest.mark.parametrize(
+    ("names", "version"),
+    [(["x"], 1), (["größe"], 1), (["δ"], 3), ([f"field {i} of many" for i in range(3000)], 2)],
+    ids=["short", "latin1", "utf-8", "long"],
+)
+def test_a_header_is_of_the_oldest_version_that_can_say_it(folder, names, version):
+    expected = np.ones(3, [(name, "i1") for name in names])
+    ns.save(folder / "x.npy", shared(expected))
+    world.Barrier()
+    with open(folder / "x.npy", "rb") as file:
+        assert np.lib.format.read_magic(file) == (version, 0)
+    assert (folder / "x.npy").stat().st_size % 64 == expected.nbytes % 64
+    assert same(np.load(folder / "x.npy", max_header_size=1 << 20), expected)
+    assert same(ns.load(folder / "x.npy").array, expected)
+
+
+def test_the_name_ends_as_numpy_has_it(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    a = shared(content("i4", 5))
+    for path in ("a", folder / "b", b"c", "d.npy", "e.npz"):
+        ns.save(path, a)
+    world.Barrier()
+    assert sorted(os.listdir(folder)) == ["a.npy", "b.npy", "c.npy", "d.npy", "e.npz.npy"]
+    name = "ö" * 120 + ".npy"
+    ns.save(name, a)
+    assert same(on_disk(folder / name), a.array)
+
+
+def test_whole_rows_and_arrays_of_an_arena_are_saved(folder):
+    c, f = shared(content("f8", (9, 4))), shared(content("f8", (9, 4), order="F"))
+    with ns.arena(1 << 16) as arena:
+        arena.zeros(5)
+        small = arena.full((3, 2), 7, "i2")
+        arena.sync()
+        for part in (c.array[2:5], c.array[3, 1:], f.array[:, 1:3], c.array[0:0], c.array.T, c.array.view("u1"), small):
+            ns.save(folder / "x.npy", part)
+            assert same(on_disk(folder / "x.npy"), np.asarray(part))
+    for gaps in (c.array[:, 1:3], f.array[2:5], c.array[::2], c.array[::-1]):
+        told(outcome(lambda gaps=gaps: ns.save(folder / "y.npy", gaps)), ns.InvalidArgument, "gaps", "whole rows")
+    assert not (folder / "y.npy").exists()
+
+
+def test_node_0_s_array_is_saved_with_every_write_before(folder):
+    a = ns.zeros(1000)
+    a.local[...] = a.topology.node + 1
+    ns.save(folder / "x.npy", a)
+    assert (on_disk(folder / "x.npy") == 1).all()
+
+
+def test_a_communicator_s_own_array_is_saved(folder):
+    comm = MPI.COMM_WORLD.Split(world.rank % 2, world.rank)
+    a = ns.full(7, world.rank % 2, comm=comm)
+    ns.save(folder / f"{world.rank % 2}.npy", a)
+    comm.Free()
+    assert isinstance(outcome(lambda: ns.save(folder / "x.npy", a)), ns.InvalidArgument)
+    assert (on_disk(folder / f"{world.rank % 2}.npy") == world.rank % 2).all()
+
+
+def test_a_file_that_is_replaced_passes_on_its_mode_and_a_link_its_file(folder):
+    a = shared(content("i4", 5))
+    old = written(folder / "old.npy", lambda path: path.write_bytes(b"old"))
+    if world.rank == 0:
+        old.chmod(0o640)
+        (folder / "link.npy").symlink_to("old.npy")
+    world.Barrier()
+    before = os.umask(0o027)
+    ns.save(folder / "link.npy", a)
+    ns.save(folder / "new.npy", a)
+    os.umask(before)
+    assert same(on_disk(old), a.array) and (folder / "link.npy").is_symlink()
+    assert old.stat().st_mode & 0o777 == (folder / "new.npy").stat().st_mode & 0o777 == 0o640
+
+
+def writers():
+    """Return the ranks that write."""
+    return list(ns.topology().ranks_on(0))
+
+
+def refused(error, rank, kind, *words):
+    """Where the system refused something to one rank: the others have its text."""
+    return told(error, kind, *words) if world.rank == rank else told(error, ns.PeerError, f"rank {rank} on ", *words)
+
+
+def test_where_no_file_can_be_the_system_s_error_is_told(folder):
+    a = shared(content("i4", 5))
+    (folder / "folder.npy").mkdir(exist_ok=True)
+    file = written(folder / "file", lambda path: path.write_bytes(b""))
+    for path, kind in (
+        (folder / "none" / "x.npy", FileNotFoundError),
+        (file / "x.npy", NotADirectoryError),
+        (folder / ("x" * 300), OSError),
+    ):
+        refused(outcome(lambda path=path: ns.save(path, a)), 0, kind, path)
+    everyone_of_node_0 = outcome(lambda: ns.save(folder / "folder.npy", a))
+    kind = IsADirectoryError if world.rank in writers() else ns.PeerError
+    told(everyone_of_node_0, kind, "folder.npy")
+    assert sorted(os.listdir(folder)) == ["file", "folder.npy"]
+
+
+def test_a_device_and_a_pipe_are_not_replaced(folder):
+    a = shared(content("i4", 5))
+    written(folder / "pipe.npy", lambda path: os.mkfifo(path))
+    error = outcome(lambda: ns.save(folder / "pipe.npy", a))
+    told(error, ns.InvalidArgument if world.rank in writers() else ns.PeerError, "pipe.npy", "no file")
+    assert (folder / "pipe.npy").is_fifo()
+
+
+def test_a_write_that_fails_on_one_rank_leaves_the_old_file(folder):
+    old = content("i4", 5)
+    path = written(folder / "x.npy", lambda path: np.save(path, old))
+    a = ns.zeros(8 << 20, "u1")
+    failing = writers()[-1]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if world.rank == failing:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    error = outcome(lambda: ns.save(path, a))
+    if world.rank == failing:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    refused(error, failing, OSError, "x.npy", "too large")
+    assert same(on_disk(path), old)
+    ns.save(path, a)
+    assert same(on_disk(path), a.array)
+
+
+def test_what_is_no_shared_array_and_what_is_no_path(folder):
+    for other in (None, np.arange(3), [1, 2], 3.5):
+        told(outcome(lambda other=other: ns.save(folder / "x.npy", other)), ns.InvalidArgument, type(other).__name__)
+    a = shared(content("i4", 5))
+    for path in (None, 3, ["x"]):
+        assert isinstance(outcome(lambda path=path: ns.save(path, a)), TypeError)
+    a.close()
+    told(outcome(lambda: ns.save(folder / "x.npy", a)), ns.Error, "closed")
+    assert os.listdir(folder) == []
+
+
+@pytest.mark.ranks(2, 3, 5)
+def test_other_paths_arrays_and_pieces_are_mismatches(folder):
+    a, b = ns.zeros(10), ns.zeros(10)
+    odd = world.rank == LAST
+    for call in (
+        lambda: ns.save(folder / ("a" if odd else "b"), a),
+        lambda: ns.save(folder / "a", a if odd else b),
+        lambda: ns.save(folder / "a", a.array[5:] if odd else a.array[:5]),
+        lambda: ns.save(folder / "a", a.array.view("i8") if odd else a),
+    ):
+        told(outcome(call), ns.Mismatch, f"rank {LAST}", "test_io.py:")
+    assert os.listdir(folder) == []
+
+
+@pytest.mark.ranks(2, 3, 5)
+def test_an_array_that_one_rank_has_closed(folder):
+    a = ns.zeros(10)
+    if world.rank == LAST:
+        a.close()
+    one_failed(outcome(lambda: ns.save(folder / "x.npy", a)), LAST, ns.Error, "closed")
