@@ -59,7 +59,7 @@ struct rank_record {
   std::uint64_t start_time;
   cpu_set_t processors;
   bool window_possible, memfd_possible;  ///< its limits, for the segment being made
-  std::uint64_t source;                  ///< address of the bytes that the segment is to hold, on the rank that has them
+  std::uint64_t source, sources;         ///< address and number of its `source_piece`s, if the segment is to hold them
   std::atomic<std::size_t> claimed;      ///< chunks of its block of the segment that are being filled: see filling.cpp
   std::uint64_t group;                   ///< hash of its control group's name, 0: none has a limit
   std::uint64_t group_leaves;            ///< bytes

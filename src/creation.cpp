@@ -112,7 +112,8 @@ std::shared_ptr<segment> node::try_to_create(const call& what, const memory_requ
   };
 
   rank_record& mine = page.record(where_->node_rank);
-  mine.source = reinterpret_cast<std::uintptr_t>(wanted.data);
+  mine.source = reinterpret_cast<std::uintptr_t>(wanted.data.data());
+  mine.sources = wanted.data.size();
   mine.claimed.store(0, std::memory_order_relaxed);
   const failure objection =
       in_full(look_at_limits(*where_, mine, window_directory_, wanted.bytes, wanted.reserve));

@@ -11,7 +11,7 @@
 namespace nodeshare {
 
 /// Local, by every rank of the node between two meetings; before, each has set `claimed` in its record to 0, and rank
-/// `root` of the node has left the address of its bytes there.
+/// `root` of the node has left the address of its pieces there.
 ///
 /// Taking a page from the system, or mapping one that others have, costs more than copying it. So each rank begins with
 /// its own block, and then takes what is left of the others': the root by pwrite(2) where there is a file and pages are

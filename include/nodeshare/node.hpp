@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <source_location>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,13 +27,21 @@ struct segment_plan;
 /// What new memory is to hold.
 enum class content { zeros, unspecified };
 
+/// Bytes that a rank has, and where new memory is to hold them.
+struct source_piece {
+  std::size_t offset = 0;
+  std::size_t bytes = 0;
+  const std::byte* data = nullptr;
+};
+
 /// Memory that is asked for, the same on every rank but for `data`.
 struct memory_request {
   std::size_t bytes = 0;
   bool reserve = true;  ///< makes every page present now, by all ranks in parallel; without it a full system is a SIGBUS
   content holds = content::zeros;
   int source = -1;                  ///< rank whose `data` its node's memory is to hold, instead of `holds`; -1: none
-  const std::byte* data = nullptr;  ///< on that rank: `bytes` bytes
+  /// On that rank: in ascending order, with less than a page between them, which is unspecified then.
+  std::span<const source_piece> data = {};
 };
 
 /// A collective call as its ranks compare it: everything that must be the same on all of them is in the digest.

@@ -76,16 +76,20 @@ void bind_node(py::module_& module)
       .def(
           "create_from",
           [](const place& self, const string& name, const string& arguments, std::size_t bytes, int source,
-             std::uintptr_t data, bool more) {
+             const std::vector<std::tuple<std::size_t, std::size_t, std::uintptr_t>>& pieces, bool more) {
             const py::gil_scoped_release release;
+            std::vector<source_piece> data;
+            for (const auto& [offset, length, address] : pieces) {
+              data.push_back({offset, length, reinterpret_cast<const std::byte*>(address)});
+            }
             return self.meets->create(call(name, arguments),
                                       {.bytes = bytes,
                                        .holds = content::unspecified,
                                        .source = source,
-                                       .data = reinterpret_cast<const std::byte*>(data)},
+                                       .data = data},
                                       more);
           },
-          "Collective over the communicator. Bytes on each node; on that of rank `source` those at its address `data`.")
+          "Collective over the communicator. Bytes on each node; on that of rank `source` its pieces (offset, bytes, address).")
       .def(
           "trim",
           [](const place& self, const string& name, const string& arguments) {

@@ -18,6 +18,7 @@ from .from_parts import from_parts
 from .from_source import from_source
 from .io import load, save
 from .memory import memory, trim
+from .share import share
 from .shared_array import SharedArray, handle, is_shared
 from .topology import Topology, local_range, topology
 from .work import Work, work
@@ -53,6 +54,7 @@ __all__ = [
     "ones",
     "ones_like",
     "save",
+    "share",
     "together",
     "topology",
     "trim",

@@ -52,9 +52,9 @@ class collective:
         made: _core.Segment = self._in_step(self._node.create, nbytes, reserve, zeros, more)
         return made
 
-    def create_from(self, nbytes: int, source: int, data: int) -> _core.Segment:
-        """Collective over the communicator. Bytes on each node; on that of `source` those at its address `data`."""
-        made: _core.Segment = self._in_step(self._node.create_from, nbytes, source, data, True)
+    def create_from(self, nbytes: int, source: int, pieces: list[tuple[int, int, int]]) -> _core.Segment:
+        """Collective over the communicator. Bytes on each node; on that of `source` its (offset, nbytes, address)."""
+        made: _core.Segment = self._in_step(self._node.create_from, nbytes, source, pieces, True)
         return made
 
     def trim(self) -> None:

@@ -241,7 +241,7 @@ def array(obj: Any, dtype: Any = None, *, root: int = 0, writable: bool = False,
         layout = Layout(shape, kind, order, where, "array")
         call.arguments += f", shape={shape}, dtype={describe_dtype(kind)}"
         if as_it_is:
-            segment = call.create_from(layout.nbytes, root, value.ctypes.data if is_root else 0)
+            segment = call.create_from(layout.nbytes, root, [(0, layout.nbytes, value.ctypes.data)] if is_root else [])
         else:
             segment = call.create(layout.nbytes, True, zeros=False, more=True)
         made = SharedArray(segment, layout, writable)

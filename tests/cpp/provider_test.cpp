@@ -88,8 +88,14 @@ void check_filled(const topology& where, std::size_t bytes)
   for (std::size_t i = 0; i < mine.size(); ++i) {
     mine[i] = static_cast<std::byte>(i * 7 + i / 4096);
   }
+  std::vector<source_piece> pieces;  // of all sizes, none too
+  for (std::size_t done = 0, size = 1; done < mine.size(); size = size * 5 % 6'000'011) {
+    const std::size_t now = std::min(size - 1, mine.size() - done);
+    pieces.push_back({done, now, mine.data() + done});
+    done += now;
+  }
   for (int time = 0; time < 2; ++time) {
-    const memory one = node::of(where)->create(call("make", ""), {.bytes = bytes, .source = 0, .data = mine.data()});
+    const memory one = node::of(where)->create(call("make", ""), {.bytes = bytes, .source = 0, .data = pieces});
     if (where.node() == 0) {
       bool right = true;
       for (std::size_t i = 0; i < bytes; ++i) {
@@ -147,13 +153,14 @@ BOOST_AUTO_TEST_CASE(one_rank_s_bytes_come_into_memory_also_where_processes_may_
 BOOST_AUTO_TEST_CASE(pages_missing_while_one_rank_s_bytes_are_copied_are_out_of_memory_on_every_rank)
 {
   const std::vector<std::byte> mine(9 * megabyte);
+  const source_piece all{0, mine.size(), mine.data()};
   for (const char* kind : {"auto", "window"}) {
     const kind_of_memory where(kind);
     {
       const replaced fail(linux_api::calls.madvise, &no_page_left<EFAULT>);
       if (world().size() > 1) {  // else the root writes into a file, whose pages nobody asks for by madvise
         BOOST_CHECK_THROW(
-            node::of(where)->create(call("make", ""), {.bytes = mine.size(), .source = 0, .data = mine.data()}),
+            node::of(where)->create(call("make", ""), {.bytes = mine.size(), .source = 0, .data = {&all, 1}}),
             out_of_shared_memory);
       }
     }

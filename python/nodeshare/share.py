@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Any object of one rank on all ranks, its arrays once per node."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .collective import collective
+from .layout import Layout
+from .pickling import attach
+from .rows import whole_run
+from .shared_array import SharedArray
+from .topology import Topology, topology
+
+if TYPE_CHECKING:
+    from .topology import CommLike
+
+__all__ = ["share"]
+
+_ALIGNMENT = 64  # bytes: a cache line, and the widest vectors
+
+
+def share(obj: Any, *, root: int = 0, comm: CommLike = None) -> Any:
+    """Collective over the communicator. `root`'s object on all ranks; its arrays are one read-only copy per node.
+
+    What pickle can carry: dicts of arrays, nested containers, records, masked arrays, pandas' DataFrames, sparse
+    matrices of SciPy, instances of classes. Every rank gets an object of its own, with the same arrays below: pickle
+    hands out their buffers (protocol 5), and these go into pages that the node shares, each at a multiple of 64 bytes.
+    All else (strings, numbers, arrays of Python objects, arrays of subclasses that pickle themselves) is a private copy
+    on each rank. The pages are free when the last of the arrays is gone on every rank of the node.
+
+    Parameters
+    ----------
+    obj : object
+        What `root` has; only that of `root` counts, others may pass None. Sparse matrices come with sorted indices, and
+        without duplicates: SciPy would sort them in place, when it first needs to, which read-only arrays forbid.
+        Memory-mapped arrays come as ordinary ones, and shared arrays of the same communicator as what each rank has.
+    root : int
+        Rank whose object it is.
+    comm : mpi4py.MPI.Comm, optional
+        Default: ``COMM_WORLD``.
+
+    Returns
+    -------
+    object
+        Equal to `obj`; also on `root` a new one.
+
+    Raises
+    ------
+    Exception
+        What pickling raised on `root`, or unpickling on a rank; the others raise `PeerError` with its text.
+    InvalidArgument
+        For a root that does not exist.
+    OutOfSharedMemory
+        When a node has not that much; see `empty`.
+
+    Source: PEP 574, "Pickle protocol 5 with out-of-band data".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nodeshare as ns
+    >>> table = ns.share({"hour": np.arange(3), "place": ["roof", "field"]})
+    >>> table["hour"], table["hour"].flags.writeable, table["place"]
+    (array([0, 1, 2]), False, ['roof', 'field'])
+    """
+    where = topology(comm)
+    with collective(where, "share", f"root={root}") as call:
+        node = where.node_of(root)
+        message, buffers = b"", list[memoryview]()
+        if where.rank == root:
+            stream, buffers = _pickled(obj, where)
+            message = pickle.dumps(([len(buffer) for buffer in buffers], stream))
+        call.agree(more=True)
+        sizes, stream = pickle.loads(call.exchange(message, root))
+        starts, total = _places(sizes)
+        call.arguments += f", {len(sizes)} buffers of {total} bytes"
+        pieces = [
+            (start, len(buffer), np.asarray(buffer).__array_interface__["data"][0])
+            for start, buffer in zip(starts, buffers)
+        ]
+        layout = Layout((total,), np.dtype(np.uint8), "C", where, "share")
+        segment = call.create_from(total, root, pieces)
+        memory = SharedArray(segment, layout, False).array
+        call.replicate(segment, whole_run(layout, node))
+        shared = _unpickled(stream, [memory[start : start + size].data for start, size in zip(starts, sizes)], where)
+        call.agree()
+        return shared
+
+
+def _places(sizes: list[int]) -> tuple[list[int], int]:
+    """Local. Where each buffer begins, and the bytes of all."""
+    starts, end = [], 0
+    for size in sizes:
+        starts.append(-(-end // _ALIGNMENT) * _ALIGNMENT)
+        end = starts[-1] + size
+    return starts, end
+
+
+def _pickled(obj: Any, where: Topology) -> tuple[bytes, list[memoryview]]:
+    """Local. The stream, and the buffers that are not in it, as bytes."""
+    stream, buffers = io.BytesIO(), []  # type: ignore[var-annotated]
+    _Pickler(stream, buffers, where).dump(obj)
+    return stream.getvalue(), [buffer.raw() for buffer in buffers]
+
+
+def _unpickled(stream: bytes, buffers: list[memoryview], where: Topology) -> Any:
+    unpickler = _Unpickler(io.BytesIO(stream), buffers=buffers)
+    unpickler.where = where
+    return unpickler.load()
+
+
+class _Pickler(pickle.Pickler):
+    """Hands out buffers also where NumPy and SciPy would not, or where what they hand out could not be used."""
+
+    def __init__(self, stream: io.BytesIO, buffers: list[pickle.PickleBuffer], where: Topology) -> None:
+        super().__init__(stream, 5, buffer_callback=buffers.append)
+        self._where = where
+
+    def persistent_id(self, obj: Any) -> Any:
+        """Local. A shared array by what all ranks know of it: on another node it is another memory."""
+        if isinstance(obj, SharedArray) and obj.topology == self._where:
+            return obj._memory.id, obj._layout._replace(topology=None), obj.array.flags.writeable, obj._offset
+        return None
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, np.ndarray) and not obj.dtype.hasobject:
+            return _reduce_array(obj)
+        sparse = sys.modules.get("scipy.sparse")
+        if sparse is not None and sparse.issparse(obj) and obj.format in ("csr", "csc", "bsr"):
+            if not obj.has_canonical_format:
+                obj = obj.copy()
+                obj.sum_duplicates()
+            return obj.__reduce_ex__(5)
+        return NotImplemented
+
+
+class _Unpickler(pickle.Unpickler):
+    where: Topology
+
+    def persistent_load(self, known: Any) -> SharedArray:
+        number, layout, writable, offset = known
+        why = "share() hands on which array it was, not its bytes"
+        return attach((self.where._core.token, number, 0), None, why, layout, writable, offset)
+
+
+def _reduce_array(array: np.ndarray) -> Any:
+    """Local. As NumPy would, which hands out no buffers of datetimes, arrays with gaps and subclasses."""
+    if array.dtype.itemsize == 0:
+        return NotImplemented
+    plain = array.view(np.ndarray)
+    if not plain.flags.forc:
+        plain = plain.copy()
+    if type(array) in (np.ndarray, np.memmap):
+        order = "C" if plain.flags.c_contiguous else "F"
+        raw = plain.reshape(-1, order=order).view(np.uint8)  # type: ignore[call-overload]
+        return _array, (pickle.PickleBuffer(raw), plain.dtype, plain.shape, order)
+    if type(array) in (np.recarray, np.matrix):
+        return np.ndarray.view, (plain, type(array))
+    if type(array) is np.ma.MaskedArray:
+        return _masked, (plain, array.mask, array.fill_value, array.hardmask)
+    return NotImplemented
+
+
+def _array(buffer: Any, dtype: np.dtype, shape: tuple[int, ...], order: Any) -> np.ndarray:
+    return np.frombuffer(buffer, np.uint8).view(dtype).reshape(shape, order=order)
+
+
+def _masked(data: np.ndarray, mask: Any, fill_value: Any, hard: bool) -> np.ma.MaskedArray:
+    return np.ma.MaskedArray(data, mask, fill_value=fill_value, hard_mask=hard, copy=False)
