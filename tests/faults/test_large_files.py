@@ -15,7 +15,6 @@ PROGRAM = """
     import numpy as np
     from mpi4py import MPI
     import nodeshare as ns
-    import nodeshare as ns
 
     def bytes_read():
         with open("/proc/self/io") as file:
@@ -34,6 +33,9 @@ PROGRAM = """
     assert flat[marks].tolist() == list(range(1, len(marks) + 1)), flat[marks]
     others = a.topology.node_comm.allreduce(np.count_nonzero(a.local)) - len(marks)
     assert others == 0, others
+    tail = a.array[-8:, -1] if {order!r} == "F" else a.array[-8:]
+    ns.save("tail.npy", tail)
+    assert (np.load("tail.npy") == tail).all() and tail[-1].any()
     print("right", flush=True)
 """
 

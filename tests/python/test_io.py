@@ -223,6 +223,54 @@ def test_different_orders_on_ranks_are_a_mismatch(folder, monkeypatch):
     told(outcome(lambda: ns.load("x.npy")), ns.Mismatch, f"rank {LAST}")
 
 
+def truncate(path):
+    np.save(path, content("i4", 1000))
+    os.truncate(path, 1000)
+
+
+LOCAL = {
+    "missing": (lambda path: None, FileNotFoundError, "No such file"),
+    "unreadable": (lambda path: path.mkdir(), IsADirectoryError, "Is a directory"),
+    "a loop of links": (lambda path: path.symlink_to(path), OSError, "Too many levels"),
+    "truncated": (truncate, ns.InvalidArgument, "truncated"),
+    "no npy": (lambda path: path.write_bytes(b"text"), ns.InvalidArgument, "no .npy file"),
+}
+
+
+@pytest.mark.parametrize(("make", "kind", "text"), LOCAL.values(), ids=LOCAL.keys())
+def test_what_is_wrong_with_the_file_on_one_node_s_disk_is_told_to_all(folder, monkeypatch, make, kind, text):
+    t = ns.topology()
+    bad = t.nodes - 1
+    if world.rank == 0:
+        for name in ("good", "bad"):
+            (folder / name).mkdir()
+        np.save(folder / "good" / "x.npy", content("i4", 1000))
+        make(folder / "bad" / "x.npy")
+    world.Barrier()
+    monkeypatch.chdir(folder / ("bad" if t.node == bad else "good"))
+    error = outcome(lambda: ns.load("x.npy"))
+    told(error, kind if t.node == bad else ns.PeerError, text)
+    monkeypatch.chdir(folder / "good")
+    assert same(ns.load("x.npy").array, content("i4", 1000))
+
+
+def test_each_node_s_disk_may_have_the_file(folder, monkeypatch):
+    t = ns.topology()
+    for node in range(t.nodes):
+        if world.rank == 0:
+            (folder / str(node)).mkdir()
+            np.save(folder / str(node) / "x.npy", content("f8", (1000, 3)))
+    world.Barrier()
+    monkeypatch.chdir(folder / str(t.node))
+    assert same(ns.load("x.npy").array, content("f8", (1000, 3)))
+
+
+def test_the_long_integers_of_python_2_are_read(folder):
+    text = "{'descr': '<f8', 'fortran_order': False, 'shape': (3L,), }\n"
+    path = written(folder / "x.npy", lambda path: path.write_bytes(header(text) + DATA))
+    assert ns.load(path).array.tolist() == [0, 0, 0]
+
+
 def test_no_file_stays_open(folder):
     good = written(folder / "x.npy", lambda path: np.save(path, content("i4", 5)))
     bad = written(folder / "bad.npy", lambda path: path.write_bytes(header(GOOD)))
