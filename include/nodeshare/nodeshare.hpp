@@ -9,6 +9,7 @@
 #include "nodeshare/file.hpp"
 #include "nodeshare/hooks.hpp"
 #include "nodeshare/node.hpp"
+#include "nodeshare/npy.hpp"
 #include "nodeshare/reduce.hpp"
 #include "nodeshare/replicate.hpp"
 #include "nodeshare/segment.hpp"

@@ -60,6 +60,12 @@ class shared_array {
       : shared_array(topology(comm, place), extents, how, place)
   {
   }
+  /// Local. An array in memory that was made otherwise, on all ranks alike, and has room for it.
+  shared_array(const topology& where, const extents_type& extents, nodeshare::layout order,
+               std::shared_ptr<segment> memory)
+      : topology_(where), extents_(extents), layout_(order), memory_(std::move(memory))
+  {
+  }
   ~shared_array() = default;
   shared_array(const shared_array&) = delete;
   shared_array& operator=(const shared_array&) = delete;
@@ -94,6 +100,7 @@ class shared_array {
   /// Local.
   [[nodiscard]] T* data() const noexcept { return reinterpret_cast<T*>(memory_->data()); }
   [[nodiscard]] const extents_type& extents() const noexcept { return extents_; }
+  [[nodiscard]] nodeshare::layout order() const noexcept { return layout_; }
   [[nodiscard]] std::size_t size() const noexcept { return view().size(); }
   [[nodiscard]] std::size_t size_bytes() const noexcept { return memory_->size_bytes(); }
   [[nodiscard]] const topology& where() const noexcept { return topology_; }

@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "nodeshare/npy.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <complex>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <numeric>
+
+#include "support.hpp"
+
+using namespace nodeshare;
+using namespace nodeshare::test;
+
+namespace {
+
+namespace fs = std::filesystem;
+
+/// One folder for all ranks, gone at the end of the scope.
+class folder {
+ public:
+  folder()
+  {
+    std::string name = (fs::temp_directory_path() / "nodeshare-npy-XXXXXX").string();
+    name.resize(std::max<std::size_t>(name.size(), 512));
+    if (world().rank() == 0) {
+      BOOST_CHECK(::mkdtemp(name.data()) != nullptr);
+    }
+    MPI_Bcast(name.data(), 512, MPI_CHAR, 0, MPI_COMM_WORLD);
+    path_ = name.c_str();
+  }
+  ~folder()
+  {
+    MPI_Barrier(MPI_COMM_WORLD);
+    if (world().rank() == 0) {
+      fs::remove_all(path_);
+    }
+  }
+  folder(const folder&) = delete;
+  folder& operator=(const folder&) = delete;
+
+  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
+  /// Collective. Names of all that is there.
+  std::vector<std::string> names() const
+  {
+    MPI_Barrier(MPI_COMM_WORLD);
+    std::vector<std::string> out;
+    for (const auto& one : fs::directory_iterator(path_)) {
+      out.push_back(one.path().filename());
+    }
+    std::ranges::sort(out);
+    MPI_Barrier(MPI_COMM_WORLD);
+    return out;
+  }
+
+ private:
+  fs::path path_;
+};
+
+/// Collective. Rank 0 writes the file.
+void write(const std::string& path, const std::string& content)
+{
+  if (world().rank() == 0) {
+    std::ofstream(path, std::ios::binary) << content;
+  }
+  MPI_Barrier(MPI_COMM_WORLD);
+}
+
+std::string read(const std::string& path)
+{
+  MPI_Barrier(MPI_COMM_WORLD);
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+std::string npy_file(const std::string& text, const std::string& data, char version = 1)
+{
+  const auto length = static_cast<char>(text.size());
+  return "\x93NUMPY" + std::string{version, 0, length, 0} + (version > 1 ? std::string(2, '\0') : "") + text + data;
+}
+
+std::string bytes_of(const std::vector<std::int32_t>& values)
+{
+  return {reinterpret_cast<const char*>(values.data()), values.size() * 4};
+}
+
+template <class T>
+void check_round_trip(const folder& in, layout order)
+{
+  nodeshare::shared_array<T, 2> a(world(), {7, 3}, {.layout = order});
+  const auto value = [](std::size_t i, std::size_t j) {
+    return static_cast<T>(static_cast<double>(i * 3 + j + 1) / 2);
+  };
+  if (world().is_leader()) {
+    for (std::size_t i = 0; i < 7; ++i) {
+      for (std::size_t j = 0; j < 3; ++j) {
+        a.view()(i, j) = value(i, j);
+      }
+    }
+  }
+  save(in / "x.npy", a);
+  const auto b = load<T, 2>(in / "x.npy", MPI_COMM_WORLD);
+  BOOST_CHECK(b.extents() == a.extents() && b.order() == order);
+  bool same = true;
+  for (std::size_t i = 0; i < 7; ++i) {
+    for (std::size_t j = 0; j < 3; ++j) {
+      same = same && b.view()(i, j) == value(i, j);
+    }
+  }
+  BOOST_CHECK_MESSAGE(same, npy_type<T>());
+}
+
+ssize_t no_space(int, const void*, std::size_t, off_t)
+{
+  errno = ENOSPC;
+  return -1;
+}
+ssize_t broken_disk(int, void*, std::size_t, off_t)
+{
+  errno = EIO;
+  return -1;
+}
+int broken_fsync(int)
+{
+  errno = EIO;
+  return -1;
+}
+ssize_t after_truncation(int file, void* to, std::size_t bytes, off_t offset)
+{
+  const std::string name = "/proc/self/fd/" + std::to_string(file);
+  BOOST_CHECK_EQUAL(::truncate(name.c_str(), 200), 0);
+  return ::pread(file, to, bytes, offset);
+}
+ssize_t after_a_write(int file, void* to, std::size_t bytes, off_t offset)
+{
+  const std::string name = "/proc/self/fd/" + std::to_string(file);
+  const timespec later[2] = {{1, 0}, {1, 0}};
+  BOOST_CHECK_EQUAL(::utimensat(AT_FDCWD, name.c_str(), later, 0), 0);
+  return ::pread(file, to, bytes, offset);
+}
+
+/// Where the system refused something to one rank: its own exception there, its text on the others.
+void check_refused(int rank, const std::string& text, const std::function<void()>& call)
+{
+  contains(world().rank() == rank ? thrown<file_error>(call) : thrown<peer_error>(call), text);
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(npy)
+
+BOOST_AUTO_TEST_CASE(arrays_of_every_type_come_back_as_they_were_saved)
+{
+  const folder in;
+  for (const layout order : {layout::right, layout::left}) {
+    check_round_trip<bool>(in, order);
+    check_round_trip<signed char>(in, order);
+    check_round_trip<std::uint16_t>(in, order);
+    check_round_trip<int>(in, order);
+    check_round_trip<std::uint64_t>(in, order);
+    check_round_trip<float>(in, order);
+    check_round_trip<double>(in, order);
+    check_round_trip<long double>(in, order);
+    check_round_trip<std::complex<float>>(in, order);
+    check_round_trip<std::complex<double>>(in, order);
+  }
+  BOOST_CHECK(in.names() == std::vector<std::string>{"x.npy"});
+}
+
+BOOST_AUTO_TEST_CASE(a_saved_file_is_what_numpy_writes)
+{
+  const folder in;
+  nodeshare::shared_array<std::int32_t> a(world(), {3});
+  a.view()(1) = 7;
+  a.sync();
+  save(in / "x", a);
+  const std::string found = read(in / "x.npy");
+  const std::string text = "{'descr': '<i4', 'fortran_order': False, 'shape': (3,), }";
+  BOOST_CHECK_EQUAL(found.substr(0, 10), std::string("\x93NUMPY\1\0\x76\0", 10));
+  BOOST_CHECK_EQUAL(found.substr(10, 118), text + std::string(117 - text.size(), ' ') + "\n");
+  BOOST_CHECK_EQUAL(found.substr(128), bytes_of({0, 7, 0}));
+}
+
+BOOST_AUTO_TEST_CASE(large_and_empty_arrays_are_saved_and_loaded)
+{
+  const folder in;
+  for (const std::size_t rows : {std::size_t{0}, std::size_t{1}, (std::size_t{9} << 20) / 8 + 3}) {
+    nodeshare::shared_array<double, 3> a(world(), {rows, 1, 1});
+    const auto [first, last] = a.rows();
+    std::iota(a.data() + first, a.data() + last, static_cast<double>(first));
+    save(in / "x.npy", a);
+    const auto b = load<double, 3>(in / "x.npy", world());
+    BOOST_CHECK(b.extents() == a.extents());
+    bool right = true;
+    for (std::size_t i = 0; i < rows; ++i) {
+      right = right && b.data()[i] == static_cast<double>(i);
+    }
+    BOOST_CHECK(right);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(every_version_and_way_to_write_a_header_is_read)
+{
+  const folder in;
+  for (const char version : {1, 2, 3}) {
+    for (const char* text : {"{'descr': '<i4', 'fortran_order': False, 'shape': (3,), }  \n",
+                             "{\"shape\":(3L, ),'fortran_order':False,\"descr\":\"<i4\"}\n"}) {
+      write(in / "x.npy", npy_file(text, bytes_of({4, 5, 6}), version));
+      const auto a = load<std::int32_t>(in / "x.npy", world());
+      BOOST_CHECK_EQUAL(a.size(), 3);
+      BOOST_CHECK_EQUAL(a.view()(2), 6);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(what_is_no_such_file_is_refused_with_its_name_and_the_reason)
+{
+  const folder in;
+  const std::string data = bytes_of({4, 5, 6});
+  const std::pair<std::string, std::string> bad[] = {
+      {"", "no .npy file"},
+      {"text\n", "no .npy file"},
+      {npy_file("{'descr': '<i4'}", data, 4), "no .npy file"},
+      {npy_file("", data), "damaged"},
+      {npy_file("[1, 2]", data), "damaged"},
+      {npy_file("{'descr': '<i4', 'shape': (3,)}", data), "damaged"},
+      {npy_file("{'descr': '<i4', 'fortran_order': Maybe, 'shape': (3,)}", data), "damaged"},
+      {npy_file("{'descr': '<i4', 'fortran_order': False, 'shape': (-3,)}", data), "damaged"},
+      {npy_file("{'descr': '<i4", data), "damaged"},
+      {npy_file("{'descr': [('a', '<i4'", data), "damaged"},
+      {npy_file("{'descr': '<i4', 'fortran_order': False, 'shape': (3,)}", data.substr(1)),
+       "12 bytes of data are missing but for 11"},
+      {npy_file("{'descr': '<i4', 'fortran_order': False, 'shape': (9000000000000000000,)}", data), "truncated"},
+      {npy_file("{'descr': '>i4', 'fortran_order': False, 'shape': (3,)}", data), "'>i4', but '<i4'"},
+      {npy_file("{'descr': '<f4', 'fortran_order': False, 'shape': (3,)}", data), "'<f4', but '<i4'"},
+      {npy_file("{'descr': [('a', '<i4', (2,))], 'fortran_order': False, 'shape': (3,)}", data),
+       "'[('a', '<i4', (2,))]', but"},
+      {npy_file("{'descr': '<i4', 'fortran_order': False, 'shape': (3, 1)}", data), "shape (3, 1), but 1 dimension is"},
+      {npy_file("{'descr': '<i4', 'fortran_order': False, 'shape': ()}", data), "shape (), but 1 dimension is"},
+  };
+  for (const auto& [content, reason] : bad) {
+    write(in / "bad.npy", content);
+    const std::string text = thrown<invalid_argument>([&] { (void)load<std::int32_t>(in / "bad.npy", world()); });
+    contains(text, "bad.npy");
+    contains(text, reason);
+    MPI_Barrier(MPI_COMM_WORLD);
+  }
+  check_still_works(world());
+}
+
+BOOST_AUTO_TEST_CASE(a_missing_file_is_a_file_error)
+{
+  const folder in;
+  try {
+    (void)load<int>(in / "none.npy", world());
+    BOOST_ERROR("nothing was thrown");
+  } catch (const file_error& why) {
+    BOOST_CHECK_EQUAL(why.code(), ENOENT);
+    BOOST_CHECK_EQUAL(why.path(), in / "none.npy");
+    contains(why.what(), "none.npy: No such file");
+  }
+  check_still_works(world());
+}
+
+BOOST_AUTO_TEST_CASE(what_one_rank_alone_cannot_read_is_told_to_all, *boost::unit_test::precondition(several_ranks))
+{
+  const folder in;
+  const int odd = world().size() - 1;
+  save(in / "x.npy", nodeshare::shared_array<int>(world(), {1000}));
+  {
+    const replaced broken(linux_api::calls.pread, &broken_disk, world().rank() == odd);
+    check_refused(odd, "x.npy: Input/output error", [&] { (void)load<int>(in / "x.npy", world()); });
+  }
+  const std::string here = in / (world().rank() == odd ? "none" : "x") + ".npy";
+  check_refused(odd, "none.npy: No such file", [&] { (void)load<int>(here, world()); });
+  check_still_works(world());
+}
+
+BOOST_AUTO_TEST_CASE(a_file_that_is_written_to_while_it_is_read_is_an_error)
+{
+  const folder in;
+  const nodeshare::shared_array<int> a(world(), {1000});
+  for (const auto meanwhile : {&after_truncation, &after_a_write}) {
+    save(in / "x.npy", a);
+    const replaced meddle(linux_api::calls.pread, meanwhile);
+    BOOST_CHECK_THROW((void)load<int>(in / "x.npy", world()), error);
+    MPI_Barrier(MPI_COMM_WORLD);
+  }
+  check_still_works(world());
+}
+
+BOOST_AUTO_TEST_CASE(a_save_that_fails_leaves_the_old_file_and_nothing_else)
+{
+  const folder in;
+  write(in / "x.npy", "old");
+  const nodeshare::shared_array<int> a(world(), {1 << 20});
+  const int writer = world().ranks_on(0).back();
+  {
+    const replaced full(linux_api::calls.pwrite, &no_space, world().rank() == writer);
+    check_refused(writer, "x.npy: No space left", [&] { save(in / "x.npy", a); });
+  }
+  {
+    const replaced broken(linux_api::calls.fsync, &broken_fsync, world().rank() == 0);
+    check_refused(0, "x.npy: Input/output error", [&] { save(in / "x.npy", a); });
+  }
+  BOOST_CHECK_EQUAL(read(in / "x.npy"), "old");
+  BOOST_CHECK(in.names() == std::vector<std::string>{"x.npy"});
+  save(in / "x.npy", a);
+  BOOST_CHECK_EQUAL(read(in / "x.npy").size(), 128 + sizeof(int) * a.size());
+}
+
+BOOST_AUTO_TEST_CASE(different_files_and_arrays_are_mismatches, *boost::unit_test::precondition(several_ranks))
+{
+  const folder in;
+  const bool odd = world().rank() == world().size() - 1;
+  const nodeshare::shared_array<int> a(world(), {3});
+  const nodeshare::shared_array<int> b(world(), {4});
+  save(in / "a.npy", a);
+  save(in / "b.npy", b);
+  contains(thrown<mismatch>([&] { (void)load<int>(in / (odd ? "a.npy" : "b.npy"), world()); }), "npy_test.cpp:");
+  BOOST_CHECK_THROW(save(in / (odd ? "c.npy" : "d.npy"), a), mismatch);
+  BOOST_CHECK_THROW(save(in / "c.npy", odd ? a : b), mismatch);
+  check_still_works(world());
+}
+
+BOOST_AUTO_TEST_SUITE_END()
