@@ -154,6 +154,48 @@ def again(jobs: Jobs) -> Iterator[Figure]:
             yield times_faster(what, found[name], peer, found[peer], at_least)
 
 
+MOST_BESIDE = 64  # MiB of private memory that a rank may take beside the arrays, while it works
+
+
+def in_times(what: str, taken: int, nbytes: int, at_most: float | None = None) -> Figure:
+    """State the memory of all ranks, in multiples of what is shared."""
+    words = f"{taken / 2**20:.1f} MiB : {nbytes / 2**20:.0f} MiB"
+    return Figure(f"memory (PSS) of {what}", "its bytes", words, taken / nbytes, "x", at_most=at_most)
+
+
+def beside(what: str, taken: int) -> Figure:
+    """State what private memory the worst rank takes for a while."""
+    return Figure(f"private memory during {what}, worst rank", "", "", taken / 2**20, "MiB", at_most=MOST_BESIDE)
+
+
+def files(jobs: Jobs) -> Iterator[Figure]:
+    """Load 1 GiB that is in the page cache, and save it; floors: np.load on each rank, np.save and fsync on one."""
+    nbytes = 1 << 30
+    found = jobs.python(2, "ranks_files.py", nbytes, jobs.few(9, 2))
+    what = "load of 1 GiB, 2 ranks"
+    theirs = "np.load on each rank, fresh private memory"
+    yield times_faster(f"{what}, again", found["again"], theirs, found["np_load"], 1.6)
+    yield times_faster(f"{what}, new memory", found["new"], theirs, found["np_load"])
+    yield in_times(what, found["load takes"], nbytes, 1.02)
+    yield beside(what, found["load more"])
+    what = "save of 1 GiB, 2 ranks"
+    yield times_faster(what, found["save"], "np.save and fsync on one", found["np_save"])
+    yield beside(what, found["save more"])
+
+
+def share(jobs: Jobs) -> Iterator[Figure]:
+    """Share a dict of 20 arrays, 512 MiB in all; peer: mpi4py's pickled bcast."""
+    nbytes = 512 << 20
+    for memory in MEMORIES:
+        found = jobs.python(2, "ranks_share.py", nbytes, jobs.few(9, 2), env={"NODESHARE_MEMORY": memory})
+        what = f"share of 20 arrays, 512 MiB, 2 ranks, {memory}"
+        yield times_faster(f"{what}, new memory", found["new"], "pickled bcast of mpi4py", found["pickled"], 8)
+        yield times_faster(f"{what}, again", found["again"], "pickled bcast of mpi4py", found["pickled"], 8)
+        yield in_times(what, found["share takes"], nbytes, 1.02)
+        yield beside(what, found["share more"])
+
+
 MEASURES: dict[str, Callable[[Jobs], Any]] = {
-    one.__name__: one for one in (create, reserve, triad, sync, python, memory, arena, live, copies, again, weather)
+    one.__name__: one
+    for one in (create, reserve, triad, sync, python, memory, arena, live, copies, again, files, share, weather)
 }

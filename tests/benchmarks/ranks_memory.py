@@ -11,18 +11,12 @@ import json
 import sys
 
 from mpi4py import MPI
+from samples import bytes_of_all_ranks
 
 import nodeshare as ns
 
 nbytes, repetitions = map(int, sys.argv[1:])
 world = MPI.COMM_WORLD
-
-
-def bytes_of_all_ranks() -> int:
-    world.Barrier()
-    with open("/proc/self/smaps_rollup") as file:
-        mine = next(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
-    return world.allreduce(mine)  # nobody goes on before all have looked
 
 
 def filled(nbytes: int) -> ns.SharedArray:

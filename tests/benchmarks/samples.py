@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""On the ranks: times candidates side by side and prints their samples for jobs.py."""
+"""On the ranks: times candidates side by side, weighs what they take, and prints the samples for jobs.py."""
 
 from __future__ import annotations
 
 import gc
 import json
+import os
 import random
+import threading
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -32,3 +35,41 @@ def compare(candidates: Sequence[Callable[[], float]], repetitions: int, order: 
         world.Allreduce(MPI.IN_PLACE, slowest, MPI.MAX)
         if world.rank == 0:
             print(json.dumps({"name": name, "seconds": slowest.tolist()}))
+
+
+def bytes_of_all_ranks() -> int:
+    """Collective over COMM_WORLD. Sum of the proportional set sizes: pages that n processes share count 1/n in each."""
+    world = MPI.COMM_WORLD
+    world.Barrier()
+    with open("/proc/self/smaps_rollup") as file:
+        mine = next(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
+    return world.allreduce(mine)  # nobody goes on before all have looked
+
+
+def private_memory() -> int:
+    """Return the bytes of this process that are no file's and not shared (proc(5), statm)."""
+    with open("/proc/self/statm") as file:
+        _, resident, shared, *_ = map(int, file.read().split())
+    return (resident - shared) * os.sysconf("SC_PAGESIZE")
+
+
+def most_private_memory(call: Callable[[], object]) -> int:
+    """Collective over COMM_WORLD. Return how far a rank's private memory rises during a call, on the worst rank."""
+    before = private_memory()
+    most = before
+    over = threading.Event()
+
+    def look() -> None:
+        nonlocal most
+        while not over.is_set():
+            most = max(most, private_memory())
+            time.sleep(0.001)
+
+    watch = threading.Thread(target=look)
+    watch.start()
+    try:
+        call()
+    finally:
+        over.set()
+        watch.join()
+    return MPI.COMM_WORLD.allreduce(most - before, MPI.MAX)
