@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
-import time
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +23,7 @@ from mpi4py import MPI
 from pvlib import atmosphere, clearsky, irradiance, solarposition
 
 import nodeshare as ns
+from job import Failure, Parser, Stopwatch, exit_code, prepare_output, report, writing_to
 
 HOURS = 8760
 YEAR = 2023  # any that is no leap year: the model knows days of a year only
@@ -40,10 +39,6 @@ PASCAL = atmosphere.alt2pres(METRES)
 # A row of the result: the middle of the hour (UTC), mean over the globe and maximum (W/m2), where it is (degrees).
 RESULT = np.dtype([("time", "M8[s]"), ("mean", "f8"), ("max", "f8"), ("latitude", "f8"), ("longitude", "f8")])
 TABLE, PICTURE = "irradiance.npy", "irradiance.png"
-
-
-class Failure(Exception):
-    """What the user is told, in one sentence."""
 
 
 # ------------------------------------------------------------------------------------------------------------ the model
@@ -143,30 +138,7 @@ def prepare(options: argparse.Namespace) -> None:
     """Raise Failure if files that we shall read or write later are not as they should be."""
     for a_map in TURBIDITY, ALTITUDE:
         read(options.data, *a_map, None, slice(0))
-    folder = options.output
-    if folder is None:
-        return
-    there = [name for name in (TABLE, PICTURE) if (folder / name).exists()]
-    if there and not options.force:
-        raise Failure(f"{folder / there[0]} exists: --force overwrites it, --output FOLDER writes elsewhere")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise Failure(f"cannot write to {folder}: {error.strerror}") from error
-
-
-class Parser(argparse.ArgumentParser):
-    """Of all ranks, which find the same, only rank 0 speaks."""
-
-    def print_help(self, file=None) -> None:
-        if MPI.COMM_WORLD.rank == 0:
-            super().print_help(file)
-
-    def error(self, message: str) -> None:
-        if MPI.COMM_WORLD.rank == 0:
-            print(f"{self.prog}: {message}", file=sys.stderr, flush=True)
-        sys.exit(2)
+    prepare_output(options, [TABLE, PICTURE])
 
 
 def cell(degrees: str) -> int:
@@ -194,18 +166,12 @@ def span(text: str) -> range:
 
 def parse() -> argparse.Namespace:
     """Return the options; ends the program if they are wrong."""
-    parser = Parser(prog="weather.py", description=__doc__.partition("\n")[0])
+    parser = Parser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("--resolution", type=cell, default="2", dest="step", metavar="DEGREES", help="size of a cell (2)")
     add("--hours", type=span, default=f"0:{HOURS}", metavar="N|A:B", help="only the first N, or from A up to B (all)")
     add("--data", type=Path, default=Path(pvlib.__file__).parent / "data", metavar="FOLDER", help="the maps (pvlib's)")
-    add("--output", type=Path, metavar="FOLDER", help="where to write (weather-output; with --check: nowhere)")
-    add("--force", action="store_true", help="overwrite what is there")
-    add("--check", action="store_true", help="do some hours again, serially, and compare to the last bit")
-    options = parser.parse_args()
-    if options.output is None and not options.check:
-        options.output = Path("weather-output")
-    return options
+    return parser.parse("weather-output", check="do some hours again, serially, and compare to the last bit")
 
 
 # ------------------------------------------------------------------------------------------------------------- the job
@@ -268,21 +234,6 @@ def draw(year: np.ndarray, picture: np.ndarray, altitude: np.ndarray, path: Path
     figure.savefig(path, dpi=150)
 
 
-def report(here: ns.Topology, seconds: dict[str, float], nbytes: int, measured: int) -> None:
-    """Print what the job took, and what the maps (of `nbytes`) took of the nodes' memory."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("", "", show_header=False)
-    table.add_row("ranks, nodes", f"{here.size}, {here.nodes}")
-    for what, spent in seconds.items():
-        table.add_row(what, f"{spent:.1f} s")
-    table.add_row("maps, one copy per node", f"{nbytes * here.nodes / 1e6:.0f} MB")
-    table.add_row("maps, if each rank had its own", f"{nbytes * here.size / 1e6:.0f} MB")
-    table.add_row("shared memory measured (PSS of all ranks)", f"{measured / 1e6:.0f} MB")
-    Console().print(table)
-
-
 def run(options: argparse.Namespace) -> None:
     here = ns.topology()
     suns = sun_in(options.hours)
@@ -291,29 +242,24 @@ def run(options: argparse.Namespace) -> None:
         if mine:
             prepare(options)
 
-    seconds, begin = {}, time.perf_counter()
-
-    def done(what: str) -> None:
-        nonlocal begin
-        seconds[what], begin = time.perf_counter() - begin, time.perf_counter()
-
+    watch = Stopwatch()
     turbidity = ns.empty(TURBIDITY[-1], np.uint8)
     altitude = ns.empty(ALTITUDE[-1], np.uint8)
     with ns.together(turbidity, altitude):  # each rank its rows: a node reads the file once
         read(options.data, *TURBIDITY, turbidity.array, slice(*turbidity.rows()))
         read(options.data, *ALTITUDE, altitude.array, slice(*altitude.rows()))
-    done("reading")
+    watch.done("reading")
 
     hours = ns.work(len(suns), progress=True)
     for i in hours:
         year[i] = globe(suns[i], options.hours[i], options.step, turbidity.array, altitude.array)
     year.allgather(hours)
-    done("computing")
+    watch.done("computing")
     measured = here.comm.reduce(ns.memory().shared)  # PSS: a page that n ranks see counts 1/n in each
 
     if options.check:
         check(year, suns, options)
-        done("checking")
+        watch.done("checking")
 
     if options.output:
         # The brightest hour once more, for all places: each rank does some rows of the picture.
@@ -322,32 +268,22 @@ def run(options: argparse.Namespace) -> None:
             sun = suns[year["mean"].argmax()]
             for row in range(*picture.rows()):
                 picture[row] = clear_sky(sun, turbidity.array, altitude.array, slice(row, row + 1), slice(None))
-        done("computing the picture")
+        watch.done("computing the picture")
         with ns.together(year, root=0) as mine:
             if mine:
-                try:
+                with writing_to(options.output):
                     np.save(options.output / TABLE, year.array)
                     draw(year.array, picture.array, altitude.array, options.output / PICTURE)
-                except OSError as error:
-                    raise Failure(f"cannot write to {options.output}: {error.strerror or error}") from error
-        done("writing")
+        watch.done("writing")
 
     if here.rank == 0:
-        report(here, seconds, turbidity.nbytes + altitude.nbytes, measured)
+        report(watch, "maps", turbidity.nbytes + altitude.nbytes, measured)
         if options.output:
             print(f"results: {options.output / TABLE}, {options.output / PICTURE}")
 
 
 def main() -> int:
-    options = parse()
-    try:
-        run(options)
-    except (ns.Error, Failure) as error:
-        # A collective call ends alike on all ranks, so all are here, and rank 0 knows what was wrong with any of them.
-        if MPI.COMM_WORLD.rank == 0:
-            print(f"weather.py: {error}", file=sys.stderr, flush=True)
-        return 1
-    return 0
+    return exit_code(run, parse())
 
 
 if __name__ == "__main__":

@@ -2,36 +2,26 @@
 """The main job: bad input ends in one sentence from one rank, good input in the same bits on any number of ranks."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from slurm_programs import run, sentence
 
 pvlib = pytest.importorskip("pvlib")
 pytest.importorskip("h5py")
 pytest.importorskip("matplotlib")
 pytest.importorskip("rich")
 
-folder = Path(__file__).resolve().parents[2] / "slurm"
 few = ["--hours", "4000:4060", "--resolution", "10"]
 
 
 @pytest.fixture
 def weather(job):
     """Run weather.py with some options: `weather(2, "--check")`; `first` is code that runs before it."""
-
-    def run(ranks, *options, first="", **settings):
-        lines = [
-            "import runpy, sys",
-            f"sys.path.insert(0, {str(folder)!r})",
-            f"sys.argv = ['weather.py', *{list(map(str, options))!r}]",
-            *first.splitlines(),
-            "import weather",
-            "sys.exit(weather.main())",
-        ]
-        return job(ranks, "\n".join(lines), **settings)
-
-    return run
+    return partial(run, job, "weather")
 
 
 @pytest.fixture
@@ -42,15 +32,6 @@ def maps(tmp_path):
     for name in ("LinkeTurbidities.h5", "Altitude.h5"):
         shutil.copy(Path(pvlib.__file__).parent / "data" / name, there)
     return there
-
-
-def sentence(ended, code):
-    """Return the only sentence of a job that ended with `code`; launchers add their own remarks."""
-    assert ended.code == code, ended.out + ended.err
-    assert "Traceback" not in ended.out + ended.err
-    said = [line for line in (ended.out + ended.err).splitlines() if "weather.py:" in line]
-    assert len(said) == 1, ended.out + ended.err
-    return said[0]
 
 
 @pytest.mark.parametrize(
