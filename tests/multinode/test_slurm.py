@@ -1,30 +1,62 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The main job in a real Slurm, as its users start it: one command, on one node and on two."""
+"""The jobs in a real Slurm, as their users start them: one command, on one node and on two."""
 
 import os
 import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from launch import Job, mpiexec
 
-pytest.importorskip("pvlib")
-pytest.importorskip("h5py")
-pytest.importorskip("matplotlib")
-pytest.importorskip("rich")
-
 root = Path(__file__).resolve().parents[2]
-FEW = ["--hours", "4000:4060", "--resolution", "10", "--output"]
+
+
+class Program(NamedTuple):
+    """A program of slurm/, some options that make it quick, what it writes, and what --check says."""
+
+    name: str
+    needs: list[str]
+    options: list[str]
+    results: list[str]
+    checked: str
+
+
+PROGRAMS = [
+    Program(
+        name="weather",
+        needs=["pvlib", "h5py", "matplotlib", "rich"],
+        options=["--hours", "4000:4060", "--resolution", "10"],
+        results=["irradiance.npy", "irradiance.png"],
+        checked="equal to the last bit",
+    ),
+    Program(
+        name="trajectory",
+        needs=["MDAnalysis", "MDAnalysisTests", "matplotlib", "rich"],
+        options=["--repeat", "2"],
+        results=["rmsd.npy", "rmsf.npy", "trajectory.png"],
+        checked="are MDAnalysis' own",
+    ),
+]
+
+
+@pytest.fixture(scope="module", params=PROGRAMS, ids=[program.name for program in PROGRAMS])
+def program(request):
+    """Skip a program that lacks something."""
+    for package in request.param.needs:
+        pytest.importorskip(package)
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
+def alone(program, tmp_path_factory):
     """What one rank finds."""
     folder = tmp_path_factory.mktemp("alone")
-    ended = Job([sys.executable, str(root / "slurm/weather.py"), *FEW, str(folder)]).wait(120)
+    script = str(root / f"slurm/{program.name}.py")
+    ended = Job([sys.executable, script, *program.options, "--output", str(folder)]).wait(120)
     assert ended.code == 0, ended.err
     return folder
 
@@ -38,18 +70,18 @@ def fresh():
 
 @pytest.mark.parametrize("launcher", ["mpiexec", "srun"])
 @pytest.mark.parametrize("nodes", [1, 2])
-def test_weather(slurm, alone, tmp_path, nodes, launcher):
+def test_a_job(slurm, program, alone, tmp_path, nodes, launcher):
     env = fresh()
     if launcher == "srun":
         about = subprocess.run([*mpiexec(1)[:-2], "--version"], capture_output=True, text=True).stdout
         env["MPIEXEC"] = "srun --mpi=pmix" if "Open MPI" in about else "srun --mpi=pmi2"
-    words = [f"--nodes={nodes}", str(root / "slurm/weather.sh"), *FEW, str(tmp_path / "found"), "--check"]
-    state, out = slurm.sbatch(*words, folder=tmp_path, env=env)
+    words = [str(root / f"slurm/{program.name}.sh"), *program.options, "--output", str(tmp_path / "found"), "--check"]
+    state, out = slurm.sbatch(f"--nodes={nodes}", *words, folder=tmp_path, env=env)
     assert state == "COMPLETED 0:0", out
     ranks = nodes * slurm.cpus
-    assert f"{ranks}, {nodes}" in out and "equal to the last bit" in out, out
-    for name in ("irradiance.npy", "irradiance.png"):
+    assert f"{ranks}, {nodes}" in out and program.checked in out, out
+    for name in program.results:
         assert (tmp_path / "found" / name).read_bytes() == (alone / name).read_bytes(), name
-    picture = (alone / "irradiance.png").read_bytes()
+    picture = (alone / program.results[-1]).read_bytes()
     width, height = struct.unpack(">II", picture[16:24])
     assert picture.startswith(b"\x89PNG\r\n\x1a\n") and width > 1000 and height > 1000 and len(picture) > 100_000
