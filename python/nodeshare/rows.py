@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Union
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 
@@ -89,14 +89,58 @@ def runs_of_index(array: np.ndarray, index: Any, node: int) -> np.ndarray:
     start = array.__array_interface__["data"][0]
     if np.may_share_memory(chosen, array):
         return _runs_of_view(chosen, start, node)
-    # a fancy index: by the numbers of the elements it selects
-    order: Literal["C", "F"] = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
-    numbers = np.unique(np.arange(array.size).reshape(array.shape, order=order)[index])
-    breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
-    starts = np.r_[0, breaks]
-    lengths = np.diff(np.r_[starts, numbers.size])
+    offsets = np.unique(offsets_of_index(array, index))
     item = array.dtype.itemsize
-    return np.stack([numbers[starts] * item, lengths * item, *_rest(len(starts), node, 0, 1)], axis=1).astype(np.int64)
+    starts = np.r_[0, np.flatnonzero(np.diff(offsets) != item) + 1]
+    lengths = np.diff(np.r_[starts, offsets.size])
+    return np.stack([offsets[starts], lengths * item, *_rest(len(starts), node, 0, 1)], axis=1).astype(np.int64)
+
+
+def offsets_of_index(array: np.ndarray, index: Any) -> np.ndarray:
+    """Local. Where the elements that a fancy index selects begin, in bytes, in the shape of ``array[index]``.
+
+    NumPy itself finds them in an array of the coordinates that occur in the index: it may be a few of very many.
+    """
+    items = [_index_item(item) for item in (index if isinstance(index, tuple) else (index,))]
+    if not any(item is Ellipsis for item in items):
+        items.append(Ellipsis)
+    taken = sum(_axes_taken(item) for item in items)
+    coordinates: list[np.ndarray] = []  # along each axis, those that occur
+    among: list[Any] = []  # the index in terms of these
+    for item in items:
+        if _axes_taken(item) == 0:  # a new axis, dots (which part fancy indices even if they stand for none), True
+            among.append(item)
+        if item is Ellipsis:
+            first = len(coordinates)
+            coordinates += map(np.arange, array.shape[first : first + array.ndim - taken])
+        elif isinstance(item, slice):
+            coordinates.append(np.arange(*item.indices(array.shape[len(coordinates)])))
+            among.append(slice(None))
+        elif isinstance(item, np.ndarray):
+            for part in [item] if item.dtype != bool else item.nonzero() if item.ndim else []:
+                extent = array.shape[len(coordinates)]
+                found, places = np.unique(np.where(part < 0, part + extent, part), return_inverse=True)
+                coordinates.append(found)
+                among.append(places.reshape(part.shape) if part.ndim else 0)
+    shape = tuple(map(len, coordinates))
+    out = np.zeros((), np.int64)
+    for axis, (found, stride) in enumerate(zip(coordinates, array.strides)):
+        along = (found * stride).reshape([-1 if other == axis else 1 for other in range(array.ndim)])
+        out = out + np.broadcast_to(along, shape)[tuple(among)]  # of no size before it is indexed
+    return out if array.ndim else np.broadcast_to(out, shape)[tuple(among)]
+
+
+def _index_item(item: Any) -> Any:
+    if item is None or item is Ellipsis or isinstance(item, slice):
+        return item
+    array = np.asarray(item)
+    return array if array.size else array.astype(bool if array.dtype == bool else np.intp)
+
+
+def _axes_taken(item: Any) -> int:
+    if item is None or item is Ellipsis:
+        return 0
+    return item.ndim if isinstance(item, np.ndarray) and item.dtype == bool else 1
 
 
 def _rest(rows: int, *values: int) -> list[np.ndarray]:

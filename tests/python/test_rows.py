@@ -8,7 +8,7 @@ from support import DTYPES, LAST, by_node, content, outcome, same, told, world
 
 import nodeshare as ns
 from nodeshare.layout import make_layout
-from nodeshare.rows import byte_runs, describe_numbers, owner_runs, runs_of_index, whole_run
+from nodeshare.rows import byte_runs, describe_numbers, offsets_of_index, owner_runs, runs_of_index, whole_run
 
 ROOTS = sorted({0, world.size // 2, LAST})
 LARGE = (9 << 20) + 5  # bytes: several transfers
@@ -70,6 +70,40 @@ def test_runs_of_random_indices_are_the_bytes_that_numpy_writes(order):
         counts = bytes_of(runs_of_index(a, index, 0), a.nbytes)
         a[index] = 0xFFFF
         assert np.array_equal(counts, a.reshape(-1, order=order).view("u1") == 255), (shape, index)
+
+
+def random_item(random, extent, shape):
+    """Return an index of one axis, or of none."""
+    items = [
+        lambda: slice(*sorted(random.integers(-extent, extent + 1, 2)), [1, 2][random.integers(2)]),
+        lambda: int(random.integers(-extent, extent)),
+        lambda: random.integers(-extent, extent, shape),
+        lambda: random.integers(-extent, extent, shape[-1:]).tolist(),
+        lambda: random.integers(0, 2, extent).astype(bool),
+    ]
+    return items[random.integers(len(items))]()
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_offsets_of_random_fancy_indices_are_those_of_what_numpy_takes(order):
+    random = np.random.default_rng(9)
+    taken = 0
+    for _ in range(1000):
+        shape = tuple(map(int, random.integers(1, 5, random.integers(1, 5))))
+        a = np.zeros(shape, "u4", order)
+        a.reshape(-1, order=order)[...] = np.arange(a.size) * 4  # each element is its offset
+        chosen = tuple(map(int, random.integers(1, 4, random.integers(1, 3))))
+        index = [random_item(random, extent, chosen) for extent in shape[: random.integers(1, len(shape) + 1)]]
+        for extra in (None, ..., True):
+            if random.random() < 0.3:
+                index.insert(random.integers(len(index) + 1), extra)
+        try:
+            expected = a[tuple(index)]
+        except IndexError:  # shapes that NumPy does not broadcast
+            continue
+        taken += 1
+        assert np.array_equal(offsets_of_index(a, tuple(index)), expected), (shape, index)
+    assert taken > 300
 
 
 @pytest.mark.parametrize("index", ["b", "c", ["a", "c"], ["d"]], ids=str)
