@@ -3,6 +3,7 @@
 /// One copy of a large array per node, a view of it for every rank.
 #pragma once
 
+#include "nodeshare/add.hpp"
 #include "nodeshare/arena.hpp"
 #include "nodeshare/checksum.hpp"
 #include "nodeshare/error.hpp"

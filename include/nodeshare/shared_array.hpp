@@ -10,9 +10,11 @@
 #include <source_location>
 #include <span>
 #include <string>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 
+#include "nodeshare/add.hpp"
 #include "nodeshare/checksum.hpp"
 #include "nodeshare/error.hpp"
 #include "nodeshare/node.hpp"
@@ -105,6 +107,13 @@ class shared_array {
   [[nodiscard]] std::size_t size_bytes() const noexcept { return memory_->size_bytes(); }
   [[nodiscard]] const topology& where() const noexcept { return topology_; }
   [[nodiscard]] const std::shared_ptr<segment>& memory() const noexcept { return memory_; }
+
+  /// Local. Adds to an element that other ranks of the node may `add` to at the same time: see `nodeshare::add`.
+  /// `index` is unchecked.
+  void add(const extents_type& index, const T& value) const noexcept
+  {
+    nodeshare::add(std::apply(view(), index), value);
+  }
 
   /// Collective over the node. Every write before it is seen by all after it. Throws `mismatch`, `peer_error`.
   void sync(std::source_location place = std::source_location::current()) const

@@ -25,6 +25,7 @@ void bind_segment(py::module_& module);
 void bind_arena(py::module_& module);
 void bind_work(py::module_& module);
 void bind_reduce(py::module_& module);
+void bind_add(py::module_& module);
 void bind_buffer(py::module_& module);
 void bind_limits(py::module_& module);
 

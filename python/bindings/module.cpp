@@ -28,5 +28,6 @@ PYBIND11_MODULE(_core, module)
   bind_arena(module);
   bind_work(module);
   bind_reduce(module);
+  bind_add(module);
   bind_limits(module);
 }

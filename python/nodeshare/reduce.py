@@ -54,6 +54,21 @@ def _predefined(name: str) -> MPI.Op:
     return op
 
 
+def numbers_for(dtype: np.dtype, values: Any, name: str) -> np.ndarray:
+    """Local. Values as an ndarray that NumPy casts to `dtype` as "same_kind"; Python's numbers become such."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise InvalidArgument(f"{name} is a masked array: fill what is masked, by filled(…)")
+    if type(values) in (int, float, complex) and dtype.kind in "iufc" and np.result_type(dtype, values) == dtype:
+        return np.asarray(values, dtype)
+    out = np.asarray(values)
+    if not np.can_cast(out.dtype, dtype, "same_kind"):
+        raise InvalidArgument(
+            f"{name} is of {describe_dtype(out.dtype)}, which is not of the same kind as the array's "
+            f"{describe_dtype(dtype)}: convert it by astype() if that is meant"
+        )
+    return out
+
+
 class Contribution:
     """Local. What this rank brings, in the order of the array's memory.
 
@@ -62,20 +77,13 @@ class Contribution:
     """
 
     def __init__(self, values: Any, array: np.ndarray, order: str) -> None:
-        if isinstance(values, np.ma.MaskedArray):
-            raise InvalidArgument("the contribution is a masked array: fill what is masked, contribution.filled(…)")
         self.error: BaseException | None = None
-        self._values = np.asarray(values)
+        self._values = numbers_for(array.dtype, values, "the contribution")
         self._dtype = array.dtype
         if self._values.shape != array.shape:
             raise InvalidArgument(
                 f"the contribution has shape {self._values.shape}: {array.shape} is needed, that of the array (nothing "
                 "is broadcast)"
-            )
-        if not np.can_cast(self._values.dtype, array.dtype, "same_kind"):
-            raise InvalidArgument(
-                f"the contribution is of {describe_dtype(self._values.dtype)}, which is not of the same kind as the "
-                f"array's {describe_dtype(array.dtype)}: convert it by astype() if that is meant"
             )
         flags = self._values.flags
         in_place = flags.f_contiguous if order == "F" else flags.c_contiguous

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _core
+from .add import add_at
 from .collective import collective
 from .error import Error, InvalidArgument
 from .layout import Layout, describe_dtype
@@ -203,6 +204,40 @@ class SharedArray(NumpyWords):
     def _view_of_rows(self, start: int, stop: int) -> np.ndarray:
         array = self.array if self.shape else self.array.reshape(1)
         return array[start:stop]
+
+    def add(self, index: Any, values: Any) -> None:
+        """Local. As ``np.add.at(a.array, index, values)``, while other ranks of the node may do so, too.
+
+        Nothing is lost, and nobody waits: each element is added to by an atomic operation of the processor (the parts
+        of a complex number one after the other). In what order ranks add is left open, and with it the last bits of
+        sums of floating-point numbers. What other ranks have added is seen in full after the next `sync`, and on other
+        nodes after an `allreduce_copies`.
+
+        Parameters
+        ----------
+        index : index
+            Whatever NumPy takes; an element that is selected several times is added to as often.
+        values : array_like
+            Broadcast to what `index` selects; of a dtype that NumPy casts to the array's as "same_kind".
+
+        Raises
+        ------
+        InvalidArgument
+            For a read-only array, values that do not fit, and elements that are no numbers of this machine, bool or
+            long doubles (which no processor adds to in one step).
+        IndexError
+            For an index that NumPy refuses.
+
+        Examples
+        --------
+        >>> import nodeshare as ns
+        >>> bins = ns.zeros(4, int)
+        >>> bins.add([0, 2, 2], 1)
+        >>> bins.array.tolist()
+        [1, 0, 2, 0]
+        """
+        self._require_writable()
+        add_at(self.array, index, values)
 
     # --- together ------------------------------------------------------------------------------------------------
 

@@ -21,10 +21,11 @@ BOOST_AUTO_TEST_SUITE(checksum)
 
 BOOST_AUTO_TEST_CASE(xxh64_gives_the_known_digests)
 {
-  const std::pair<std::size_t, std::uint64_t> known[] = {
-      {0, 0xef46db3751d8e999u},  {1, 0x8a4127811b21e730u},  {3, 0x706ba42a2c9708b5u},   {4, 0xab7017c45b9d7f8eu},
-      {8, 0xcf1a70c2b59d51c7u},  {12, 0x3200b8eebbf225adu}, {31, 0x1a64d6e3a15b1857u},  {32, 0x9e097eeb3867c631u},
-      {39, 0x7f26229520b00367u}, {63, 0x581606fe115679c2u}, {1000, 0x533c144da5431f06u}};  // by the xxHash project's library
+  const std::pair<std::size_t, std::uint64_t>
+      known[] = {{0, 0xef46db3751d8e999u},  {1, 0x8a4127811b21e730u},   {3, 0x706ba42a2c9708b5u},
+                 {4, 0xab7017c45b9d7f8eu},  {8, 0xcf1a70c2b59d51c7u},   {12, 0x3200b8eebbf225adu},
+                 {31, 0x1a64d6e3a15b1857u}, {32, 0x9e097eeb3867c631u},  {39, 0x7f26229520b00367u},
+                 {63, 0x581606fe115679c2u}, {1000, 0x533c144da5431f06u}};  // by the xxHash project's library
   for (const auto& [length, digest] : known) {
     std::string text;
     for (std::size_t i = 0; i < length; ++i) {
