@@ -144,6 +144,26 @@ def copies(jobs: Jobs) -> Iterator[Figure]:
             yield times_as_long(f"{on}, after rows of all", found["after_rows"], "one memcpy", found["memcpy"], 1.15)
 
 
+def parts(jobs: Jobs) -> Iterator[Figure]:
+    """Put parts of all ranks together, 256 MiB, into memory used again; peer: MPI_Allgather into reused buffers."""
+    nbytes = 256 << 20
+    for ranks, at_least in ((2, 2.3), (4, 4)):
+        found = jobs.python(ranks, "ranks_parts.py", nbytes, jobs.few(15, 3))
+        what = f"from_parts of 256 MiB, {ranks} ranks, again"
+        yield times_faster(what, found["parts"], "Allgather into reused buffers", found["allgather"], at_least)
+        shared, private = found["shared_bytes"], found["private_bytes"]
+        words = f"{shared / 2**20:.1f} : {private / 2**20:.1f} MiB"
+        yield Figure(f"memory (PSS) of {what}", "Allgather", words, shared / private, "x", at_most=1.05 / ranks)
+
+
+def extra(jobs: Jobs) -> Iterator[Figure]:
+    """Fill 256 MiB on two pretend nodes: the most private memory that takes beside the array, on any rank."""
+    # what is freed goes back to the system at once, so that it counts again when it is taken again
+    env = {"NODESHARE_RANKS_PER_NODE": "2", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    for name, nbytes in jobs.python(4, "ranks_extra.py", 256 << 20, env=env).items():
+        yield Figure(f"private memory beside 256 MiB, {name}", "", "most", nbytes / 2**20, "MiB", at_most=64)
+
+
 def again(jobs: Jobs) -> Iterator[Figure]:
     """Make, write in full and drop 256 MiB in a loop; peers: shared_memory, and pshmem, SharedArray where installed."""
     nbytes = 256 << 20
@@ -195,7 +215,5 @@ def share(jobs: Jobs) -> Iterator[Figure]:
         yield beside(what, found["share more"])
 
 
-MEASURES: dict[str, Callable[[Jobs], Any]] = {
-    one.__name__: one
-    for one in (create, reserve, triad, sync, python, memory, arena, live, copies, again, files, share, weather)
-}
+ALL = (create, reserve, triad, sync, python, memory, arena, live, copies, parts, files, share, extra, again, weather)
+MEASURES: dict[str, Callable[[Jobs], Any]] = {one.__name__: one for one in ALL}
