@@ -15,8 +15,7 @@ from time import perf_counter
 
 import numpy as np
 from mpi4py import MPI
-from ranks_memory import bytes_of_all_ranks
-from samples import compare
+from samples import bytes_of_all_ranks, compare
 
 import nodeshare as ns
 
