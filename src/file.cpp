@@ -162,6 +162,9 @@ class draft {
 /// Where a file of this name would be written: a link leads to it.
 fs::path target_of(const std::string& path)
 {
+  if (path.find('\0') != std::string::npos) {
+    throw invalid_argument("a path has no zero bytes: " + path.substr(0, path.find('\0')) + "\\0…");
+  }
   std::error_code trouble;
   const fs::path target = fs::is_symlink(path, trouble) ? fs::weakly_canonical(path, trouble) : fs::path(path);
   const fs::file_status there = fs::status(target, trouble);

@@ -44,18 +44,17 @@ template <class T>
   constexpr bool complex = std::is_same_v<T, std::complex<float>> || std::is_same_v<T, std::complex<double>> ||
                            std::is_same_v<T, std::complex<long double>>;
   static_assert(std::is_arithmetic_v<T> || complex, ".npy files hold numbers here: arithmetic and complex types");
-  const char kind = complex                         ? 'c'
-                    : std::is_same_v<T, bool>       ? 'b'
-                    : std::is_floating_point_v<T>   ? 'f'
-                    : std::is_signed_v<T>           ? 'i'
-                                                    : 'u';
+  char kind = std::is_signed_v<T> ? 'i' : 'u';
+  if constexpr (complex || std::is_floating_point_v<T> || std::is_same_v<T, bool>) {
+    kind = complex ? 'c' : std::is_same_v<T, bool> ? 'b' : 'f';
+  }
   const char end = sizeof(T) == 1 ? '|' : std::endian::native == std::endian::little ? '<' : '>';
   return std::string{end, kind} + std::to_string(sizeof(T));
 }
 
 /// Collective over the communicator. What `load` does, its type and number of dimensions by their names.
-[[nodiscard]] npy_array load_npy(const std::string& path, const topology& where, const std::string& type, std::size_t dims,
-                                 std::source_location place = std::source_location::current());
+[[nodiscard]] npy_array load_npy(const std::string& path, const topology& where, const std::string& type,
+                                 std::size_t dims, std::source_location place = std::source_location::current());
 
 /// Collective over the communicator. What `save` does, of memory that holds what `header` says.
 void save_npy(const std::string& path, const std::shared_ptr<segment>& memory, const npy_header& header,
@@ -63,10 +62,11 @@ void save_npy(const std::string& path, const std::shared_ptr<segment>& memory, c
 
 /// Collective over the communicator. A .npy file (format 1.0 to 3.0) as one array per node.
 ///
-/// Every rank reads its share, in parallel, straight into place; each byte is read once in the whole job and goes to the
-/// other nodes over the lanes. Throws `file_error` on the ranks that can't read it; `invalid_argument` where it is no .npy
-/// file, is shorter than its header says, or holds another type (the other byte order, too) or number of dimensions;
-/// `error` where it is written to meanwhile; `mismatch` when ranks see different files; `peer_error` elsewhere.
+/// Every rank reads its share, in parallel, straight into place; each byte is read once in the whole job and goes to
+/// the other nodes over the lanes. Throws `file_error` on the ranks that can't read it; `invalid_argument` where it is
+/// no .npy file, is shorter than its header says, or holds another type (the other byte order, too) or number of
+/// dimensions; `error` where it is written to meanwhile; `mismatch` when ranks see different files; `peer_error`
+/// elsewhere.
 template <class T, std::size_t Dims = 1>
 [[nodiscard]] shared_array<T, Dims> load(const std::string& path, const topology& where,
                                          std::source_location place = std::source_location::current())
@@ -83,8 +83,9 @@ template <class T, std::size_t Dims = 1>
   return load<T, Dims>(path, topology(comm, place), place);
 }
 
-/// Collective over the communicator. Node 0's array as a .npy file, which NumPy reads; ".npy" is appended to a name that
-/// does not end so. The node's ranks write it in parallel, and it takes its name when it is whole: see `write_file`.
+/// Collective over the communicator. Node 0's array as a .npy file, which NumPy reads; ".npy" is appended to a name
+/// that does not end so. The node's ranks write it in parallel, and it takes its name when it is whole: see
+/// `write_file`.
 template <class T, std::size_t Dims>
 void save(const std::string& path, const shared_array<T, Dims>& array,
           std::source_location place = std::source_location::current())

@@ -72,12 +72,10 @@ def share(obj: Any, *, root: int = 0, comm: CommLike = None) -> Any:
     where = topology(comm)
     with collective(where, "share", f"root={root}") as call:
         node = where.node_of(root)
-        message, buffers = b"", list[memoryview]()
-        if where.rank == root:
-            stream, buffers = _pickled(obj, where)
-            message = pickle.dumps(([len(buffer) for buffer in buffers], stream))
+        stream, buffers = _pickled(obj, where) if where.rank == root else (b"", [])
         call.agree(more=True)
-        sizes, stream = pickle.loads(call.exchange(message, root))
+        sizes = pickle.loads(call.exchange(pickle.dumps([len(buffer) for buffer in buffers]), root))
+        stream = call.exchange(stream, root)
         starts, total = _places(sizes)
         call.arguments += f", {len(sizes)} buffers of {total} bytes"
         pieces = [

@@ -13,6 +13,7 @@
 #include <fstream>
 #include <iterator>
 #include <numeric>
+#include <utility>
 
 #include "support.hpp"
 
@@ -145,6 +146,10 @@ ssize_t after_a_write(int file, void* to, std::size_t bytes, off_t offset)
   BOOST_CHECK_EQUAL(::utimensat(AT_FDCWD, name.c_str(), later, 0), 0);
   return ::pread(file, to, bytes, offset);
 }
+
+/// A signal, once.
+bool signal_is_due = false;
+bool signalled() { return std::exchange(signal_is_due, false); }
 
 /// Where the system refused something to one rank: its own exception there, its text on the others.
 void check_refused(int rank, const std::string& text, const std::function<void()>& call)
@@ -309,6 +314,13 @@ BOOST_AUTO_TEST_CASE(a_save_that_fails_leaves_the_old_file_and_nothing_else)
   {
     const replaced broken(linux_api::calls.fsync, &broken_fsync, world().rank() == 0);
     check_refused(0, "x.npy: Input/output error", [&] { save(in / "x.npy", a); });
+  }
+  {
+    const bool here = world().rank() == writer;
+    signal_is_due = here;
+    const replaced hook(hooks.interrupted, &signalled, here);
+    const auto call = [&] { save(in / "x.npy", a); };
+    here ? thrown<interrupted>(call) : thrown<peer_error>(call);
   }
   BOOST_CHECK_EQUAL(read(in / "x.npy"), "old");
   BOOST_CHECK(in.names() == std::vector<std::string>{"x.npy"});

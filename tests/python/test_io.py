@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Reading .npy files: what np.load gives, once per node; and what is no such file."""
+"""Reading .npy files: what np.load gives, once per node; what is no such file; writing them, whole or not at all."""
 
 import os
 import pathlib
@@ -34,6 +34,20 @@ def written(path, make):
     return path
 
 
+def shared(values, **options):
+    """Collective. A writable array on all ranks of what every rank has."""
+    return ns.array(values, writable=True, **options)
+
+
+def on_disk(path):
+    """Collective. What plain NumPy reads; nothing else is in the folder that this left there."""
+    world.Barrier()
+    assert [name for name in os.listdir(path.parent) if "nodeshare-" in name] == []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return np.load(path)
+
+
 def header(text, version=(1, 0)):
     """Return the first bytes of a file with such a header."""
     raw = text if isinstance(text, bytes) else text.encode("latin1")
@@ -42,12 +56,15 @@ def header(text, version=(1, 0)):
 
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_file_is_loaded_whole_on_every_node(folder, dtype, order):
+def test_a_file_is_loaded_whole_on_every_node_and_saved_as_np_load_reads_it(folder, dtype, order):
     expected = content(dtype, (7, 3), order=order)
     path = written(folder / "x.npy", lambda path: np.save(path, expected))
     a = ns.load(path)
     assert same(a.array, np.load(path)) and a.order == order
     assert a.array.strides == expected.strides and not a.array.flags.writeable
+    ns.save(folder / "y.npy", a)
+    got = on_disk(folder / "y.npy")
+    assert same(got, expected) and got.strides == expected.strides
 
 
 @pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)], ids=str)
@@ -67,8 +84,10 @@ def test_every_version_of_the_format(folder, version, kind):
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (2,), (3, 0, 2), (1, 1), (1013,), ((9 << 20) + 3,)], ids=str)
 def test_every_size_also_smaller_than_the_number_of_ranks(folder, shape):
     expected = content("u1", shape)
-    path = written(folder / "x.npy", lambda path: np.save(path, expected))
-    assert same(ns.load(path).array, expected)
+    a = ns.load(written(folder / "x.npy", lambda path: np.save(path, expected)))
+    assert same(a.array, expected)
+    ns.save(folder / "y.npy", a)
+    assert same(on_disk(folder / "y.npy"), expected)
 
 
 def test_a_file_may_be_named_as_python_s_open_takes_it(folder, monkeypatch):
@@ -283,36 +302,6 @@ def test_no_file_stays_open(folder):
 # --- saving ---------------------------------------------------------------------------------------------------------
 
 
-def shared(values, **options):
-    """Collective. A writable array on all ranks of what every rank has."""
-    return ns.array(values, writable=True, **options)
-
-
-def on_disk(path):
-    """Collective. What plain NumPy reads; nothing else is in the folder that this left there."""
-    world.Barrier()
-    assert [name for name in os.listdir(path.parent) if "nodeshare-" in name] == []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return np.load(path)
-
-
-@pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_a_saved_array_is_what_np_load_reads(folder, dtype, order):
-    expected = content(dtype, (7, 3), order=order)
-    ns.save(folder / "x.npy", shared(expected))
-    got = on_disk(folder / "x.npy")
-    assert same(got, expected) and got.flags.f_contiguous == (order == "F")
-
-
-@pytest.mark.parametrize("shape", [(), (0,), (1,), (3, 0, 2), (1, 1), (1013,), ((9 << 20) + 3,)], ids=str)
-def test_every_size_is_saved(folder, shape):
-    expected = content("u1", shape)
-    ns.save(folder / "x.npy", shared(expected))
-    assert same(on_disk(folder / "x.npy"), expected)
-
-
 @pytest.mark.parametrize(
     ("names", "version"),
     [(["x"], 1), (["größe"], 1), (["δ"], 3), ([f"field {i} of many" for i in range(3000)], 2)],
@@ -443,6 +432,8 @@ def test_what_is_no_shared_array_and_what_is_no_path(folder):
     a = shared(content("i4", 5))
     for path in (None, 3, ["x"]):
         assert isinstance(outcome(lambda path=path: ns.save(path, a)), TypeError)
+    zero = outcome(lambda: ns.save(f"{folder}/x\0.npy", a))
+    told(zero, ns.InvalidArgument if world.rank in writers() else ns.PeerError, "zero bytes")
     a.close()
     told(outcome(lambda: ns.save(folder / "x.npy", a)), ns.Error, "closed")
     assert os.listdir(folder) == []
