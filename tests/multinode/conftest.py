@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Two hosts on this machine, each with its own /dev/shm and network, and a Slurm over them: see nodes.sh, slurm.sh.
+"""Hosts on this machine, each with its own /dev/shm and network, and a Slurm over them: see nodes.sh, slurm.sh.
 
 They are made for one session of pytest, and removed at its end. Where something is missing for them, tests are skipped.
 """
@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,13 +23,13 @@ from launch import Jobs, mpiexec
 
 here = Path(__file__).resolve().parent
 root = here.parents[1]
-HOSTS = ("node1", "node2")
+HOSTS = ("node1", "node2", "node3")
 
 signal.signal(signal.SIGTERM, signal.default_int_handler)  # then too the hosts are removed
 
 
 class Hosts:
-    """The hosts `node1` and `node2`."""
+    """The hosts `node1`, `node2` and `node3`; jobs run on the first two, unless told otherwise."""
 
     def __init__(self, number: int, shared: list[Path]) -> None:
         self.net = f"10.77.{number}"
@@ -60,10 +60,18 @@ class Hosts:
         """Run a command in a host; return what it writes."""
         return self.script("nodes.sh", "exec", host, *words)
 
-    def mpiexec(self, ranks: int, cyclic: bool = False) -> list[str]:
-        """Return the words that start so many ranks of what follows, on node1 first, or on the hosts in turn."""
+    def up(self) -> None:
+        """Make the hosts, removing first what there is of them."""
+        self.script("nodes.sh", "up", str(len(HOSTS)))
+
+    def mpiexec(self, ranks: int, slots: Sequence[int] = (), cyclic: bool = False) -> list[str]:
+        """Return the words that start so many ranks of what follows.
+
+        `slots` tells how many go to each host (as many to node1 as to node2, or one more); with `cyclic` they go to the
+        hosts in turn (to two hosts, or as many as there are slots).
+        """
         ssh, net = str(here / "nodes.sh"), f"{self.net}.0/24"
-        slots = (1, 1) if cyclic else ((ranks + 1) // 2, ranks // 2)
+        slots = slots or ((1, 1) if cyclic else ((ranks + 1) // 2, ranks // 2))
         order = "node" if cyclic else "slot"
         env = {
             **self._settings,
@@ -137,7 +145,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
         hosts = Hosts(number, [root, tmp_path_factory.getbasetemp(), launcher.parent.parent])
         try:
             hosts.script("slurm.sh", "stop")  # what a killed run may have left
-            hosts.script("nodes.sh", "up", str(len(HOSTS)))
+            hosts.up()
             yield hosts
         finally:
             hosts.script("nodes.sh", "down")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The tests in which nodes matter, over two hosts that share no memory; elsewhere nodes are pretended."""
+"""The tests in which nodes matter, over hosts that share no memory; elsewhere nodes are pretended."""
 
 import re
 import sys
@@ -16,6 +16,17 @@ BLOCK = (
     "python/mismatch python/rows python/together python/topology python/work"
 ).split()
 CYCLIC = "cpp/replicate cpp/shared_array cpp/work python/rows python/together python/topology python/work".split()
+TRANSFERS = "cpp/replicate python/rows".split()
+
+# How many ranks each host gets, and whether in turn; and the suites that run so.
+PLACEMENTS = {
+    "2+1": (dict(ranks=3), BLOCK),
+    "2+1 in turn": (dict(ranks=3, cyclic=True), CYCLIC),
+    "2+2": (dict(ranks=4, slots=(2, 2)), TRANSFERS[:1]),
+    "3+1": (dict(ranks=4, slots=(3, 1)), TRANSFERS),
+    "2+1+1": (dict(ranks=4, slots=(2, 1, 1)), TRANSFERS[:1]),
+    "2+2+1 in turn": (dict(ranks=5, slots=(1, 1, 1), cyclic=True), TRANSFERS),
+}
 
 
 def test_these_are_two_hosts(job):
@@ -34,24 +45,29 @@ def test_these_are_two_hosts(job):
     assert places[0] == places[1] and places[0][2] != places[2][2]
 
 
-def test_ranks_can_take_turns_among_the_hosts(hosts, tmp_path):
+@pytest.mark.parametrize(
+    ("placement", "expected"),
+    [("2+1 in turn", "121"), ("3+1", "1112"), ("2+1+1", "1123"), ("2+2+1 in turn", "12312")],
+)
+def test_ranks_are_placed_among_the_hosts(hosts, tmp_path, placement, expected):
     script = "hostname > $0/$OMPI_COMM_WORLD_RANK$PMI_RANK"
-    ended = Job([*hosts.mpiexec(3, cyclic=True), "sh", "-c", script, str(tmp_path)]).wait(60)
+    words, _ = PLACEMENTS[placement]
+    ended = Job([*hosts.mpiexec(**words), "sh", "-c", script, str(tmp_path)]).wait(60)
     assert ended.code == 0, ended.err
-    assert [(tmp_path / str(rank)).read_text() for rank in range(3)] == ["node1\n", "node2\n", "node1\n"]
+    assert [(tmp_path / str(rank)).read_text() for rank in range(len(expected))] == [f"node{k}\n" for k in expected]
 
 
 @pytest.mark.parametrize(
-    ("order", "suite"), [*(("block", suite) for suite in BLOCK), *(("cyclic", suite) for suite in CYCLIC)]
+    ("placement", "suite"), [(placement, suite) for placement, (_, suites) in PLACEMENTS.items() for suite in suites]
 )
-def test_suite(hosts, tmp_path, record_property, order, suite):
+def test_suite(hosts, tmp_path, record_property, placement, suite):
     kind, _, name = suite.partition("/")
     if kind == "cpp":
         words = [f"{sys.prefix}/build/tests/cpp/nodeshare_tests", f"--run_test={name}", "--color_output=no"]
     else:
         words = [sys.executable, "-m", "pytest", "-q", "--color=no", f"tests/python/test_{name}.py"]
     env = {"NODESHARE_TEST_FOLDER": str(tmp_path), "PYTHONFAULTHANDLER": "1"}
-    ended = Job([*hosts.mpiexec(3, cyclic=order == "cyclic"), *words], env, str(root)).wait(120)
+    ended = Job([*hosts.mpiexec(**PLACEMENTS[placement][0]), *words], env, str(root)).wait(120)
     cases = count(ended.out, ended.code)
     told = "\n".join((ended.out + ended.err).splitlines()[-LINES_OF_A_FAILURE:])
     if ended.timed_out or ended.left or cases["failed"] or not cases["passed"]:
