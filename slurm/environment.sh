@@ -234,8 +234,13 @@ lock() {
 choose_python || require
 choose_mpi
 
-# What root and few cores need, for whichever MPI launches; the user's own settings stay.
+# What root, few cores and lost hosts need, for whichever MPI launches; the user's own settings stay.
 settings=$(
+  # Open MPI asks whether a silent host is still there after 10 s instead of 300, and gives it up after 22 s instead of
+  # 480. That is before ranks report a long wait (30 s): while such a text is on its way there, TCP does not ask.
+  for name in {OMPI,PRTE}_MCA_oob_tcp_keepalive_{time=10,intvl=3,probes=4}; do
+    echo "export ${name%=*}=\"\${${name%=*}-${name#*=}}\""
+  done
   [ "$(id -u)" != 0 ] || for name in OMPI_ALLOW_RUN_AS_ROOT{,_CONFIRM} PRTE_ALLOW_RUN_AS_ROOT{,_CONFIRM}; do
     echo "export $name=\"\${$name-1}\""
   done

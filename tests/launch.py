@@ -30,6 +30,12 @@ def mpiexec(ranks: int) -> list[str]:
     return [*shlex.split(os.environ.get("MPIEXEC") or "mpiexec"), "-n", str(ranks)]
 
 
+def is_open_mpi() -> bool:
+    """Return whether Open MPI's mpiexec is what starts jobs."""
+    words = [*mpiexec(1)[:-2], "--version"]
+    return "Open MPI" in subprocess.run(words, capture_output=True, text=True).stdout
+
+
 @dataclass
 class Ended:
     """How a job ended: exit code (negative: signal), what it wrote, and whether it had to be killed."""

@@ -6,7 +6,8 @@
 #   nodes.sh up N               make hosts node1..nodeN, removing first what there is of this name
 #   nodes.sh exec HOST CMD...   run CMD in a host, in the folder that this is called in
 #   nodes.sh [-OPTION] HOST WORDS...   likewise, a line for a shell: what launchers give to ssh
-#   nodes.sh poweroff HOST      kill all that runs in a host, at once, as a power cut would
+#   nodes.sh poweroff HOST      kill all that runs in a host, at once
+#   nodes.sh unplug HOST        take its network away: what it has sent is not answered any more, as after a power cut
 #   nodes.sh down               remove everything, also what a killed run has left
 #
 # A host is a set of namespaces: it has its own name, network (eth0, on a bridge), System V IPC, processes, /dev/shm and
@@ -109,6 +110,10 @@ poweroff() { # with the first process of a host all others die
   die "$1 does not end"
 }
 
+unplug() { # on the machine's side: in the host eth0 stays, without a carrier
+  ip link set "${name}v${1#node}" down
+}
+
 down() {
   local pid link i
   marked() { grep -lzx "[${name:0:1}]${name:1}-init" /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3; } # not grep itself
@@ -139,6 +144,7 @@ case $command/$# in
     enter "$1" sh -c "${*:2}"
     ;;
   poweroff/1) poweroff "$1" ;;
+  unplug/1) unplug "$1" ;;
   down/0) down ;;
   become/2) become_host "$1" ;;
   *) sed -n '/^# Several/,/^set -e/{/^set -e/d;s/^# \{0,1\}//;p}' "$self" >&2; exit 2 ;;

@@ -3,6 +3,8 @@
 
 import pytest
 
+from launch import is_open_mpi
+
 # Rank `who` never comes to a call in which the others wait; a patience of 1 s tells when they do.
 SCRIPT = """
 import os, signal
@@ -15,6 +17,16 @@ if t.rank == {who}:
     signal.pause()
 else:
     {call}
+"""
+
+LOOP = """
+import nodeshare as ns
+
+a = ns.zeros((1000, 1000))
+for step in range(1_000_000):
+    {call}
+    if step == 20 and a.topology.rank == 0:
+        print("under way", flush=True)
 """
 
 
@@ -32,7 +44,7 @@ def waiting(job):
 
 
 def ended_without_a_trace(running, hosts, among):
-    ended = running.wait(30, grace=20)  # launchers' own processes on other hosts end somewhat later
+    ended = running.wait(60, grace=20)  # launchers' own processes on other hosts end somewhat later
     assert not ended.timed_out and not ended.left, ended
     for host in among:
         kilobytes = int(hosts.run(host, "df", "--output=used", "-k", "/dev/shm").split()[-1])
@@ -49,12 +61,38 @@ def test_a_rank_killed_on_one_host_ends_the_job_on_both(waiting, hosts, who, hos
     assert ended_without_a_trace(running, hosts, ["node1", "node2"]).code != 0
 
 
+@pytest.fixture
+def losing(hosts):
+    """Lose a host by `losing("poweroff", "node1")`; it is there again after the test."""
+    yield lambda how, host: hosts.script("nodes.sh", how, host)
+    hosts.up()
+
+
 @pytest.mark.parametrize(("who", "host", "other"), [(1, "node1", "node2"), (2, "node2", "node1")])
-def test_a_host_without_power_ends_the_job(waiting, hosts, who, host, other):
+def test_a_host_without_power_ends_the_job(waiting, hosts, losing, who, host, other):
     running, _, there = waiting(who, "ns.zeros(8)")
     assert there == host
-    try:
-        hosts.script("nodes.sh", "poweroff", host)
-        ended_without_a_trace(running, hosts, [other])  # with code 0, says Open MPI 5 when it has lost a host
-    finally:
-        hosts.script("nodes.sh", "up", "2")
+    losing("poweroff", host)
+    ended_without_a_trace(running, hosts, [other])  # with code 0, says Open MPI 5 when it has lost a host
+
+
+@pytest.mark.parametrize(
+    ("call", "host", "other"), [("a.bcast()", "node1", "node2"), ("a.allgather()", "node2", "node1")]
+)
+def test_a_host_without_power_ends_the_job_in_the_middle_of(job, hosts, losing, call, host, other):
+    running = job.start(3, LOOP.format(call=call))
+    assert running.wait_for("under way"), running.wait(0)
+    losing("poweroff", host)
+    ended_without_a_trace(running, hosts, [other])
+
+
+# By the settings of environment.sh, and sooner.
+@pytest.mark.skipif(not is_open_mpi(), reason="only Open MPI's mpiexec looks whether a silent host is still there")
+@pytest.mark.parametrize(("call", "host", "seconds"), [("a.bcast()", "node2", None), ("a.allgather()", "node1", 2)])
+def test_a_host_without_network_ends_the_job_in_the_middle_of(job, hosts, losing, call, host, seconds):
+    sooner = {f"{family}_MCA_oob_tcp_keepalive_time": str(seconds) for family in ("OMPI", "PRTE") if seconds}
+    running = job.start(3, LOOP.format(call=call), env=sooner)
+    assert running.wait_for("under way"), running.wait(0)
+    losing("unplug", host)
+    ended = ended_without_a_trace(running, hosts, ["node1", "node2"])  # on both sides
+    assert "lost communication" in ended.err and host in ended.err, ended

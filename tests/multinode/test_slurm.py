@@ -3,14 +3,13 @@
 
 import os
 import struct
-import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from launch import Job, mpiexec
+from launch import Job, is_open_mpi
 
 root = Path(__file__).resolve().parents[2]
 
@@ -73,8 +72,7 @@ def fresh():
 def test_a_job(slurm, program, alone, tmp_path, nodes, launcher):
     env = fresh()
     if launcher == "srun":
-        about = subprocess.run([*mpiexec(1)[:-2], "--version"], capture_output=True, text=True).stdout
-        env["MPIEXEC"] = "srun --mpi=pmix" if "Open MPI" in about else "srun --mpi=pmi2"
+        env["MPIEXEC"] = "srun --mpi=pmix" if is_open_mpi() else "srun --mpi=pmi2"
     words = [str(root / f"slurm/{program.name}.sh"), *program.options, "--output", str(tmp_path / "found"), "--check"]
     state, out = slurm.sbatch(f"--nodes={nodes}", *words, folder=tmp_path, env=env)
     assert state == "COMPLETED 0:0", out
