@@ -201,10 +201,10 @@ make_environment() {
       env MPICC="$mpicc" "${pip[@]}" --force-reinstall --no-deps --no-cache-dir --no-binary mpi4py mpi4py
     mpi4py_fits || die "mpi4py does not load the library of $mpicc: add its folder to LD_LIBRARY_PATH (log: $log)"
   fi
-  step "building nodeshare" "${pip[@]}" --no-build-isolation --editable "${root}[weather,h5py,netcdf4,zarr,test]" \
+  step "building nodeshare" "${pip[@]}" --no-build-isolation --editable "${root}[weather]" \
     --config-settings build-dir="$env/build" --config-settings cmake.define.NODESHARE_TESTS=ON \
     --config-settings cmake.define.MPI_C_COMPILER="$mpicc"
-  printf '%s\n' weather test >"$env/extras"
+  echo weather >"$env/extras"
 }
 
 has_extra() { grep -qxF -e "$1" "$env/extras"; } 2>/dev/null

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <exception>
 #include <filesystem>
 #include <utility>
 #include <vector>
@@ -18,6 +17,7 @@
 #include "nodeshare/error.hpp"
 #include "nodeshare/hooks.hpp"
 #include "nodeshare/replicate.hpp"
+#include "pending_failure.hpp"
 
 namespace nodeshare {
 namespace {
@@ -25,28 +25,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t step_bytes = std::size_t{64} << 20;
-
-/// This rank's part of a collective call: if it throws, the others learn of it in the agreement that follows.
-template <class Work>
-void in_step(meeting_place& meetings, const call& what, bool more, Work&& work)
-{
-  failure trouble;
-  std::exception_ptr thrown;
-  try {
-    work();
-  } catch (const error& why) {
-    trouble = {failure_kind::other, why.what()};
-    thrown = std::current_exception();
-  }
-  try {
-    meetings.agree(what, trouble, scope::communicator, more);
-  } catch (...) {
-    if (thrown) {
-      std::rethrow_exception(thrown);
-    }
-    throw;
-  }
-}
 
 /// Calls `move(done, step)` until all is done. A signal ends it between two steps: a disk may be slow.
 template <class Move>
@@ -190,7 +168,8 @@ void read_file(const call& what, const std::shared_ptr<segment>& memory, const o
     runs.push_back({first, last - first, where.node_of[rank]});
   }
   const byte_run& mine = runs[static_cast<std::size_t>(where.rank)];
-  in_step(meetings, what, true, [&] {
+  pending_failure trouble;
+  trouble.run([&] {
     step_by_step(what, mine.bytes, [&](std::size_t done, std::size_t step) {
       const std::size_t begin = mine.offset + done;
       const auto got = linux_api::read_at(from.descriptor, memory->data() + begin, step, offset + begin);
@@ -205,6 +184,7 @@ void read_file(const call& what, const std::shared_ptr<segment>& memory, const o
       throw error(from.path + " was written to while it was read");
     }
   });
+  trouble.agree(meetings, what, true);
   replicate(what, memory, runs);
 }
 
@@ -218,7 +198,8 @@ void write_file(const call& what, const std::shared_ptr<segment>& memory, std::s
   meetings.agree(what, {}, scope::communicator, true);  // all have written to the array what they will
 
   std::unique_ptr<draft> mine;
-  in_step(meetings, what, true, [&] {
+  pending_failure trouble;
+  trouble.run([&] {
     if (writes) {
       mine = std::make_unique<draft>(target_of(path), memory->home()->token() ^ memory->home()->agreements());
     }
@@ -227,7 +208,8 @@ void write_file(const call& what, const std::shared_ptr<segment>& memory, std::s
       mine->write(reinterpret_cast<const std::byte*>(header.data()), header.size(), 0);
     }
   });
-  in_step(meetings, what, true, [&] {
+  trouble.agree(meetings, what, true);
+  trouble.run([&] {
     if (!writes) {
       return;
     }
@@ -243,11 +225,13 @@ void write_file(const call& what, const std::shared_ptr<segment>& memory, std::s
       mine->close();
     }
   });
-  in_step(meetings, what, false, [&] {
+  trouble.agree(meetings, what, true);
+  trouble.run([&] {
     if (leads) {
       mine->replace();
     }
   });
+  trouble.agree(meetings, what, false);
 }
 
 }  // namespace nodeshare
