@@ -263,18 +263,16 @@ def run(options: argparse.Namespace) -> None:
             mine[:] = trajectory.once, len(trajectory.atoms)
             prepare_output(options, [RMSD, RMSF, PICTURE])
     once, atoms = found.array.tolist()
-    frames = ns.empty((once * options.repeat, atoms, 3), np.float32)
-    rmsd = ns.zeros((len(frames), len(frames)), np.float32)
+    count = once * options.repeat
+    rmsd = ns.zeros((count, count), np.float32)
     rmsf = ns.empty(atoms)
 
     watch = Stopwatch()
-    with ns.together(frames):  # each rank its part: the job reads the file once
+    with ns.together(rmsf):
         trajectory = Trajectory(options)
         if (trajectory.once, len(trajectory.atoms)) != (once, atoms):  # where each node has its own disk
             raise Failure(f"{trajectory.files} are other files here than on rank 0")
-        for start, stop in blocks(*ns.local_range(len(frames)), atoms):
-            frames[start:stop] = trajectory.frames(start, stop)
-    frames.allgather()
+    frames = ns.from_function(trajectory.frames, (count, atoms, 3), np.float32)  # the job reads the file once
     watch.done("reading")
 
     all_against_all(frames, rmsd)
@@ -288,11 +286,12 @@ def run(options: argparse.Namespace) -> None:
         watch.done("checking")
 
     if options.output:
-        with ns.together(rmsd, root=0) as mine:
+        with writing_to(options.output):
+            ns.save(options.output / RMSD, rmsd)
+            ns.save(options.output / RMSF, rmsf)
+        with ns.together(rmsf, root=0) as mine:
             if mine:
                 with writing_to(options.output):
-                    np.save(options.output / RMSD, rmsd.array)
-                    np.save(options.output / RMSF, rmsf.array)
                     draw(rmsd.array, rmsf.array, options.output / PICTURE)
         watch.done("writing")
 

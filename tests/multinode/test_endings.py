@@ -22,7 +22,7 @@ else:
 LOOP = """
 import nodeshare as ns
 
-a = ns.zeros((1000, 1000))
+a, b = ns.zeros((1000, 1000)), ns.ones((1000, 1000))
 for step in range(1_000_000):
     {call}
     if step == 20 and a.topology.rank == 0:
@@ -77,7 +77,12 @@ def test_a_host_without_power_ends_the_job(waiting, hosts, losing, who, host, ot
 
 
 @pytest.mark.parametrize(
-    ("call", "host", "other"), [("a.bcast()", "node1", "node2"), ("a.allgather()", "node2", "node1")]
+    ("call", "host", "other"),
+    [
+        ("a.bcast()", "node1", "node2"),
+        ("a.allgather()", "node2", "node1"),
+        ("a.allreduce(b.array)", "node2", "node1"),
+    ],
 )
 def test_a_host_without_power_ends_the_job_in_the_middle_of(job, hosts, losing, call, host, other):
     running = job.start(3, LOOP.format(call=call))

@@ -12,19 +12,20 @@ from runner import LINES_OF_A_FAILURE, count
 
 root = Path(__file__).resolve().parents[2]
 BLOCK = (
-    "cpp/agreement cpp/node cpp/replicate cpp/shared_array cpp/work python/creating python/errors python/io "
-    "python/mismatch python/rows python/together python/topology python/work"
+    "cpp/agreement cpp/checksum cpp/node cpp/npy cpp/reduce cpp/replicate cpp/shared_array cpp/work python/creating "
+    "python/errors python/from_function python/from_parts python/from_source python/io python/mismatch "
+    "python/reductions python/rows python/share python/together python/topology python/work"
 ).split()
 CYCLIC = "cpp/replicate cpp/shared_array cpp/work python/rows python/together python/topology python/work".split()
-TRANSFERS = "cpp/replicate python/rows".split()
+TRANSFERS = "cpp/replicate cpp/reduce python/rows python/reductions".split()
 
 # How many ranks each host gets, and whether in turn; and the suites that run so.
 PLACEMENTS = {
     "2+1": (dict(ranks=3), BLOCK),
     "2+1 in turn": (dict(ranks=3, cyclic=True), CYCLIC),
-    "2+2": (dict(ranks=4, slots=(2, 2)), TRANSFERS[:1]),
+    "2+2": (dict(ranks=4, slots=(2, 2)), TRANSFERS[:2]),
     "3+1": (dict(ranks=4, slots=(3, 1)), TRANSFERS),
-    "2+1+1": (dict(ranks=4, slots=(2, 1, 1)), TRANSFERS[:1]),
+    "2+1+1": (dict(ranks=4, slots=(2, 1, 1)), TRANSFERS[:2]),
     "2+2+1 in turn": (dict(ranks=5, slots=(1, 1, 1), cyclic=True), TRANSFERS),
 }
 
