@@ -156,8 +156,18 @@ def parts(jobs: Jobs) -> Iterator[Figure]:
         yield Figure(f"memory (PSS) of {what}", "Allgather", words, shared / private, "x", at_most=1.05 / ranks)
 
 
+def allreduce(jobs: Jobs) -> Iterator[Figure]:
+    """Combine 64 MiB of every rank by allreduce; floor: MPI_Allreduce into private buffers that are used again."""
+    nbytes = 64 << 20
+    for ranks in (2, 4):
+        env = A_CORE_EACH if ranks <= len(os.sched_getaffinity(0)) else None
+        found = jobs.python(ranks, "ranks_allreduce.py", nbytes, jobs.few(31, 7), env=env)
+        what = f"allreduce of 64 MiB, {ranks} ranks on a node"
+        yield times_faster(what, found["allreduce"], "MPI_Allreduce into reused buffers", found["mpi"], 4)
+
+
 def extra(jobs: Jobs) -> Iterator[Figure]:
-    """Fill 256 MiB on two pretend nodes: the most private memory that takes beside the array, on any rank."""
+    """Fill, copy and combine 256 MiB on two pretend nodes: private memory beside the arrays, on the rank with most."""
     # what is freed goes back to the system at once, so that it counts again when it is taken again
     env = {"NODESHARE_RANKS_PER_NODE": "2", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     for name, nbytes in jobs.python(4, "ranks_extra.py", 256 << 20, env=env).items():
@@ -174,18 +184,10 @@ def again(jobs: Jobs) -> Iterator[Figure]:
             yield times_faster(what, found[name], peer, found[peer], at_least)
 
 
-MOST_BESIDE = 64  # MiB of private memory that a rank may take beside the arrays, while it works
-
-
 def in_times(what: str, taken: int, nbytes: int, at_most: float | None = None) -> Figure:
     """State the memory of all ranks, in multiples of what is shared."""
     words = f"{taken / 2**20:.1f} MiB : {nbytes / 2**20:.0f} MiB"
     return Figure(f"memory (PSS) of {what}", "its bytes", words, taken / nbytes, "x", at_most=at_most)
-
-
-def beside(what: str, taken: int) -> Figure:
-    """State what private memory the worst rank takes for a while."""
-    return Figure(f"private memory during {what}, worst rank", "", "", taken / 2**20, "MiB", at_most=MOST_BESIDE)
 
 
 def files(jobs: Jobs) -> Iterator[Figure]:
@@ -197,10 +199,8 @@ def files(jobs: Jobs) -> Iterator[Figure]:
     yield times_faster(f"{what}, again", found["again"], theirs, found["np_load"], 1.6)
     yield times_faster(f"{what}, new memory", found["new"], theirs, found["np_load"])
     yield in_times(what, found["load takes"], nbytes, 1.02)
-    yield beside(what, found["load more"])
     what = "save of 1 GiB, 2 ranks"
     yield times_faster(what, found["save"], "np.save and fsync on one", found["np_save"])
-    yield beside(what, found["save more"])
 
 
 def share(jobs: Jobs) -> Iterator[Figure]:
@@ -212,8 +212,8 @@ def share(jobs: Jobs) -> Iterator[Figure]:
         yield times_faster(f"{what}, new memory", found["new"], "pickled bcast of mpi4py", found["pickled"], 8)
         yield times_faster(f"{what}, again", found["again"], "pickled bcast of mpi4py", found["pickled"], 8)
         yield in_times(what, found["share takes"], nbytes, 1.02)
-        yield beside(what, found["share more"])
+    
 
-
-ALL = (create, reserve, triad, sync, python, memory, arena, live, copies, parts, files, share, extra, again, weather)
-MEASURES: dict[str, Callable[[Jobs], Any]] = {one.__name__: one for one in ALL}
+ONE_ARRAY = (create, reserve, triad, sync, python, memory, arena, live)
+FILLING = (copies, again, parts, allreduce, files, share, extra)
+MEASURES: dict[str, Callable[[Jobs], Any]] = {one.__name__: one for one in (*ONE_ARRAY, *FILLING, weather)}

@@ -17,7 +17,7 @@ from time import perf_counter
 
 import numpy as np
 from mpi4py import MPI
-from samples import bytes_of_all_ranks, compare, most_private_memory
+from samples import bytes_of_all_ranks, compare
 
 import nodeshare as ns
 
@@ -71,8 +71,6 @@ loaded = ns.load(path)
 total = float(loaded.array.sum())  # each rank reads all of it
 taken = {"load takes": bytes_of_all_ranks() - before}
 del loaded
-taken["load more"] = most_private_memory(lambda: ns.load(path))
-taken["save more"] = most_private_memory(lambda: ns.save(path, shared))
 if world.rank == 0:
     for name, value in taken.items():
         print(json.dumps({"name": name, "bytes": value}))
