@@ -91,7 +91,7 @@ def starts(fast: bool, memory_of_all: str | None) -> list[Start]:
                 within = file.stem.removeprefix("test_") in WITHIN_A_NODE
                 if int(ranks) >= MANY and within == bool(placement):
                     continue
-                words = [*mpiexec(int(ranks)), *pytest, str(file.relative_to(root))]
+                words = [*mpiexec(int(ranks)), *pytest, *(["-m", "not slow"] * fast), str(file.relative_to(root))]
                 plan.append(Start(f"python/{file.stem}", where, words, env))
     env = {"NODESHARE_MEMORY": memory_of_all} if memory_of_all else {}
     for folder in ["faults"] + ["multinode", "packaging"] * (not fast):

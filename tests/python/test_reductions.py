@@ -178,6 +178,36 @@ def test_copies_of_nodes_are_combined_in_the_order_of_the_nodes(shape):
     assert np.array_equal(a.array, expected) and same_everywhere(a)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+@pytest.mark.ranks(3)
+def test_more_elements_and_bytes_than_32_bits_count_are_combined_and_copied():
+    n = (1 << 32) + 5
+    if world.allreduce(ns._core.memory_available() or 0, MPI.MIN) < 3 * n:
+        pytest.skip("needs 12 GiB of memory")
+    marks = np.array([0, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, n - 1])
+    mine = np.zeros(n, "u1")  # of no memory as long as nobody writes
+    mine[marks] = np.arange(1, 7) + world.rank
+    expected = sum(np.arange(1, 7) + rank for rank in range(world.size))
+    a = ns.empty(n, "u1")
+
+    def is_right():
+        start, stop = a.rows()
+        inside = marks[(marks >= start) & (marks < stop)]
+        return np.array_equal(a.array[marks], expected) and np.count_nonzero(a.local) == inside.size
+
+    a.allreduce(mine)
+    assert is_right()
+    number = a.checksum()
+    a.allreduce_copies("max")
+    assert is_right()
+    a.bcast(LAST)
+    a.allgather()
+    assert a.checksum() == number
+    a.close()
+    ns.trim()
+
+
 # --- what a rank brings ---------------------------------------------------------------------------------------------
 
 AS = {
