@@ -9,6 +9,7 @@ namespace {
 
 PyObject* place_function = nullptr;  // returns "script.py:7"
 PyObject* signal_error = nullptr;    // what a signal handler raised during a wait
+PyObject* place_error = nullptr;     // what a signal handler raised while the place was asked for
 
 /// Fetches what a Python signal handler raised, to be raised when the wait has been wound up.
 bool signal_raised()
@@ -30,6 +31,18 @@ bool signal_raised()
   return true;
 }
 
+/// Called by Python where it goes on.
+int raise_place_error(void*)
+{
+  PyObject* error = std::exchange(place_error, nullptr);
+  if (error == nullptr) {
+    return 0;
+  }
+  PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error)), error);
+  Py_DECREF(error);
+  return -1;
+}
+
 std::string user_place()
 {
   if (place_function == nullptr || Py_IsInitialized() == 0) {
@@ -39,7 +52,10 @@ std::string user_place()
   const py::error_scope keep;  // a Python error may be under way in this thread
   try {
     return py::reinterpret_borrow<py::object>(place_function)().cast<std::string>();
-  } catch (const py::error_already_set&) {
+  } catch (const py::error_already_set& why) {  // most often of a signal handler, which ran as any Python code may run one
+    Py_XDECREF(place_error);
+    place_error = py::object(why.value()).release().ptr();
+    Py_AddPendingCall(raise_place_error, nullptr);
     return "";
   }
 }
