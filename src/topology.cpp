@@ -5,12 +5,14 @@
 #include <cstdio>
 #include <mutex>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "failure.hpp"
 #include "farewell.hpp"
 #include "linux.hpp"
 #include "nodeshare/error.hpp"
+#include "numa.hpp"
 #include "settings.hpp"
 #include "topology_state.hpp"
 #include "wait.hpp"
@@ -24,7 +26,7 @@ constexpr int most_lanes = 8;
 struct registry {
   std::mutex mutex;
   std::set<topology_state*> live;
-  int keyval = MPI_KEYVAL_INVALID;       // on the users' communicators
+  int keyvals[2] = {MPI_KEYVAL_INVALID, MPI_KEYVAL_INVALID};  // on the users' communicators; by `per`
   int self_keyval = MPI_KEYVAL_INVALID;  // on MPI_COMM_SELF: its callback runs first in MPI_Finalize (MPI-3.1, 8.7.1)
 };
 registry& topologies()
@@ -81,11 +83,13 @@ int mpi_finalizes(MPI_Comm, int, void*, void*)
 void make_keyvals()
 {
   const std::lock_guard lock(topologies().mutex);
-  if (topologies().keyval != MPI_KEYVAL_INVALID) {
+  if (topologies().self_keyval != MPI_KEYVAL_INVALID) {
     return;
   }
-  check_mpi(MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, user_frees_communicator, &topologies().keyval, nullptr),
-            "MPI_Comm_create_keyval");
+  for (int& keyval : topologies().keyvals) {
+    check_mpi(MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, user_frees_communicator, &keyval, nullptr),
+              "MPI_Comm_create_keyval");
+  }
   check_mpi(MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, mpi_finalizes, &topologies().self_keyval, nullptr),
             "MPI_Comm_create_keyval");
   check_mpi(MPI_Comm_set_attr(MPI_COMM_SELF, topologies().self_keyval, nullptr), "MPI_Comm_set_attr");
@@ -228,6 +232,40 @@ MPI_Comm split_by_memory(topology_state& state)
   return sharing;
 }
 
+/// Ranks that ask for a topology each of its own kind would wait for each other in different calls of MPI.
+void agree_on(per each, MPI_Comm all)
+{
+  int least_and_most[2] = {static_cast<int>(each), -static_cast<int>(each)};
+  check_mpi(MPI_Allreduce(MPI_IN_PLACE, least_and_most, 2, MPI_INT, MPI_MIN, all), "MPI_Allreduce");
+  if (least_and_most[0] != -least_and_most[1]) {
+    throw mismatch(
+        "some ranks of the communicator ask for its topology per node, others for that per NUMA domain: ask for the same "
+        "on all");
+  }
+}
+
+/// The ranks of a node, which end with this, split by the NUMA domain that each is bound to.
+MPI_Comm split_by_domain(const topology_state& state, MPI_Comm node)
+{
+  int rank = 0;
+  MPI_Comm_rank(node, &rank);
+  int domain = 0;
+  const failure trouble = find_domain(linux_api::processors(), numa_domains(), domain);
+  MPI_Comm out = split(node, domain, rank);
+  MPI_Comm_free(&node);
+  int first = trouble ? state.rank : state.size;
+  check_mpi(MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, state.all), "MPI_Allreduce");
+  if (first < state.size) {
+    MPI_Comm_free(&out);
+    char text[512] = "";
+    std::snprintf(text, sizeof text, "rank %d on %s can have no array per NUMA domain: %s", state.rank,
+                  state.host.c_str(), trouble.text.c_str());
+    check_mpi(MPI_Bcast(text, sizeof text, MPI_CHAR, first, state.all), "MPI_Bcast");
+    throw invalid_argument(text);
+  }
+  return out;
+}
+
 void number_nodes(topology_state& state)
 {
   MPI_Comm_rank(state.node, &state.node_rank);
@@ -290,13 +328,16 @@ void topology_state::release_communicators() noexcept
   topologies().live.erase(this);
 }
 
-topology::topology(MPI_Comm comm, std::source_location where)
+topology::topology(MPI_Comm comm, std::source_location where) : topology(comm, per::node, where) {}
+
+topology::topology(MPI_Comm comm, per each, std::source_location where)
 {
   require_usable(comm);
   make_keyvals();
   void* found = nullptr;
   int has = 0;
-  check_mpi(MPI_Comm_get_attr(comm, topologies().keyval, &found, &has), "MPI_Comm_get_attr");
+  const int keyval = topologies().keyvals[static_cast<int>(each)];
+  check_mpi(MPI_Comm_get_attr(comm, keyval, &found, &has), "MPI_Comm_get_attr");
   if (has != 0) {
     state_ = *static_cast<cached*>(found);
     return;
@@ -309,12 +350,16 @@ topology::topology(MPI_Comm comm, std::source_location where)
   state->user = comm;
   state->all = split(comm, 0, state->rank);
   try {
+    agree_on(each, state->all);
     state->chosen = agree_settings(state->all, state->rank);
     state->host = linux_api::host_name();
     state->node = split_by_memory(*state);
+    if (each == per::numa) {
+      state->node = split_by_domain(*state, std::exchange(state->node, MPI_COMM_NULL));
+    }
     number_nodes(*state);
     auto held = std::make_unique<cached>(state);
-    check_mpi(MPI_Comm_set_attr(comm, topologies().keyval, held.get()), "MPI_Comm_set_attr");
+    check_mpi(MPI_Comm_set_attr(comm, keyval, held.get()), "MPI_Comm_set_attr");
     (void)held.release();  // the communicator's now
   } catch (...) {
     state->release_communicators();

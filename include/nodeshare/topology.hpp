@@ -16,10 +16,15 @@ namespace nodeshare {
 
 struct topology_state;
 
+/// Of what there is one copy each: a node's memory, or that of a NUMA domain in it.
+enum class per : int { node, numa };
+
 /// The nodes and lanes of a communicator. A handle: copies mean the same topology.
 ///
 /// A *node* is a set of ranks that share memory; nodes are numbered by their lowest rank. A *lane* holds one rank of
 /// every node; lanes carry transfers between nodes in parallel. Any placement works: block, cyclic, uneven.
+///
+/// With `per::numa` the NUMA domains of the machines take the place of nodes: arrays have a copy in each of them.
 class topology {
  public:
   /// Collective over the communicator. Splits it (MPI-3.1, 6.4.2 `MPI_Comm_split_type`) on the first call; later calls
@@ -28,6 +33,9 @@ class topology {
   /// Throws `invalid_argument` for a null communicator, an inter-communicator, a bad setting, a launcher of another
   /// MPI; `error` before MPI_Init and after MPI_Finalize; `mpi_error`.
   explicit topology(MPI_Comm comm, std::source_location where = std::source_location::current());
+  /// The same; `each` is part of what is cached. With `per::numa` it also throws `invalid_argument` when a rank may run
+  /// in several domains (sched_getaffinity(2)), and `mismatch` when ranks ask for different things.
+  topology(MPI_Comm comm, per each, std::source_location where = std::source_location::current());
 
   /// Local. The user's communicator. Throws `invalid_argument` once the user has freed it.
   [[nodiscard]] MPI_Comm comm() const;

@@ -4,11 +4,11 @@
 namespace nodeshare::python {
 namespace {
 
-place place_of(MPI_Fint handle)
+place place_of(MPI_Fint handle, bool numa)
 {
   const MPI_Comm comm = MPI_Comm_f2c(handle);
   const py::gil_scoped_release release;
-  topology where(comm);
+  topology where(comm, numa ? per::numa : per::node);
   auto meets = node::of(where);
   return {std::move(where), std::move(meets)};
 }
@@ -25,7 +25,7 @@ void bind_node(py::module_& module)
 {
   using std::string;
   py::class_<place>(module, "Node", "The ranks of a communicator, and this rank's node among them.")
-      .def(py::init(&place_of), py::arg("comm"),
+      .def(py::init(&place_of), py::arg("comm"), py::arg("numa") = false,
            "Collective over the communicator (a Fortran handle) on its first call, then local.")
       .def_property_readonly("rank", [](const place& self) { return self.where.rank(); })
       .def_property_readonly("size", [](const place& self) { return self.where.size(); })

@@ -119,8 +119,9 @@ class SharedArray(NumpyWords):
         return self._whole.topology
 
     def __repr__(self) -> str:
-        nodes = self._whole.topology.nodes if self._whole.topology is not None else 1
-        state = "closed" if self._segment is None else f"on {nodes} node{'s' if nodes > 1 else ''}"
+        where = self._whole.topology
+        nodes, unit = (1, "node") if where is None else (where.nodes, where.unit)
+        state = "closed" if self._segment is None else f"on {nodes} {unit}{'s' if nodes > 1 else ''}"
         kind = self.dtype.name if self.dtype.names is None else describe_dtype(self.dtype)
         each = f"{self.nbytes / 1e6:.1f} MB each" if self.nbytes >= 1e5 else f"{self.nbytes} bytes each"
         return f"<SharedArray {self.shape} {kind} {state}, {each}, {self.order} order>"

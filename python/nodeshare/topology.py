@@ -35,13 +35,29 @@ class Topology:
         This rank's place among the ranks of its node, and their number.
     host : str
         Host name of the node.
+    per : {"node", "numa"}
+        With "numa", the NUMA domains of the machines are the nodes.
     lane, lanes : int or None, int
         This rank's lane (None if it has none), and the number of lanes: the fewest ranks on any node, at most 8.
     """
 
-    __slots__ = ("_comm", "_core", "host", "lane", "lanes", "node", "node_rank", "node_size", "nodes", "rank", "size")
+    __slots__ = (
+        "_comm",
+        "_core",
+        "host",
+        "lane",
+        "lanes",
+        "node",
+        "node_rank",
+        "node_size",
+        "nodes",
+        "per",
+        "rank",
+        "size",
+    )
 
-    def __init__(self, core: _core.Node, comm: MPI.Comm) -> None:
+    def __init__(self, core: _core.Node, comm: MPI.Comm, per: str = "node") -> None:
+        self.per: str = per
         self._core = core
         self._comm = comm
         self.rank: int = core.rank
@@ -63,6 +79,11 @@ class Topology:
     def comm(self) -> MPI.Comm:
         """Local. The user's communicator (mpi4py)."""
         return self._comm
+
+    @property
+    def unit(self) -> str:
+        """Local. What has a copy of an array each, in words."""
+        return "node" if self.per == "node" else "NUMA domain"
 
     @property
     def is_leader(self) -> bool:
@@ -100,7 +121,7 @@ class Topology:
     def __repr__(self) -> str:
         return (
             f"<Topology: rank {self.rank} of {self.size}, number {self.node_rank} of {self.node_size} "
-            f"on node {self.node} of {self.nodes} ({self.host})>"
+            f"on {self.unit} {self.node} of {self.nodes} ({self.host})>"
         )
 
 
@@ -111,22 +132,33 @@ def _number(value: Any, what: str, count: int) -> int:
     return operator.index(value)
 
 
-def topology(comm: CommLike = None) -> Topology:
+def topology(comm: CommLike = None, per: str = "node") -> Topology:
     """Collective over the communicator on its first call there, then local. Its nodes and lanes.
 
     Parameters
     ----------
     comm : mpi4py.MPI.Comm, optional
         Default: ``COMM_WORLD``. A topology is given back as it is.
+    per : {"node", "numa"}
+        With "numa", the NUMA domains of the machines take the place of nodes: arrays made with this topology as `comm`
+        have a copy in each domain, near to the processors that read it, and between domains goes what else goes between
+        nodes. Each rank has to be bound within a domain (``mpirun --bind-to core``, ``srun --cpu-bind=cores``).
 
     Raises
     ------
     InvalidArgument
-        For a null communicator, an inter-communicator, a bad setting, or a launcher of another MPI than mpi4py's.
+        For a null communicator, an inter-communicator, a bad setting, or a launcher of another MPI than mpi4py's; for
+        "numa" when a rank may run in several domains.
+    Mismatch
+        When ranks come to the first topology of a communicator with different `per`.
     Error
         When mpi4py and nodeshare were built for different MPI libraries, and after MPI has been finalised.
     """
+    if per not in ("node", "numa"):
+        raise InvalidArgument(f"per is {per!r}: allowed are 'node' and 'numa'")
     if isinstance(comm, Topology):
+        if per not in ("node", comm.per):
+            raise InvalidArgument("comm is a topology per node: pass its communicator to have one per NUMA domain")
         return comm
     MPI = _start()
     if comm is None:
@@ -135,7 +167,7 @@ def topology(comm: CommLike = None) -> Topology:
         raise InvalidArgument(f"comm is a {type(comm).__name__}: pass an mpi4py communicator, or None for COMM_WORLD")
     if MPI.Is_finalized():  # then even the handle of a communicator is out of reach
         raise Error("MPI has been finalised: views stay valid, but ranks no longer meet")
-    return Topology(_core.Node(comm.py2f()), comm)
+    return Topology(_core.Node(comm.py2f(), per == "numa"), comm, per)
 
 
 def local_range(n: int, comm: CommLike = None) -> tuple[int, int]:

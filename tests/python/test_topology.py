@@ -2,6 +2,7 @@
 """Who shares memory with whom."""
 
 import os
+import pathlib
 import threading
 
 import numpy as np
@@ -266,3 +267,32 @@ def test_two_threads_on_two_communicators():
     for comm in comms:
         comm.Free()
     assert made == {which: [[100 * which + value] * 5 for value in range(10)] for which in range(2)}
+
+
+# --- NUMA domains ---------------------------------------------------------------------------------------------------
+
+
+def domains():
+    """Return how many NUMA domains with processors this machine has."""
+    lists = pathlib.Path("/sys/devices/system/node").glob("node[0-9]*/cpulist")
+    return sum(one.read_text().strip() != "" for one in lists)
+
+
+def test_arrays_can_have_a_copy_per_numa_domain():
+    if domains() > 1:
+        pytest.skip("with several NUMA domains each rank has to be bound: see the C++ tests")
+    here, numa = ns.topology(), ns.topology(per="numa")
+    assert (here.per, numa.per) == ("node", "numa") and here != numa == ns.topology(per="numa")
+    assert (numa.node, numa.nodes, numa.node_size) == (here.node, here.nodes, here.node_size)
+    assert "NUMA domain" in repr(numa) and "NUMA domain" not in repr(here)
+    a = ns.full(7, 2.5, comm=numa)
+    a.local[...] += 1
+    a.allgather()
+    assert a.array.tolist() == [3.5] * 7 and a.topology is not here and "NUMA domain" in repr(a)
+    assert ns.array(np.arange(3), comm=numa).array.tolist() == [0, 1, 2]
+    assert ns.from_parts([1.5], comm=numa).array.tolist() == [1.5] * world.size
+
+
+def test_another_per_is_refused():
+    told(outcome(lambda: ns.topology(per="core")), ns.InvalidArgument, "'core'", "'numa'")
+    told(outcome(lambda: ns.topology(ns.topology(), per="numa")), ns.InvalidArgument, "NUMA domain")
