@@ -8,8 +8,8 @@
 
 They mostly wait for ranks to start and to end, so three run at a time, but of those that make hosts or builds only one.
 Counted are test cases, once for each start. Skips are listed with their reasons; a test that hangs is a failure, names
-itself and its ranks, and costs its file. The list of runs is in tests/cpp/CMakeLists.txt. With NODESHARE_MEMORY set,
-all is run on that memory.
+itself and its ranks, and costs its start. Python files are started some at a time, as starting ranks takes longer than
+most of them. The list of runs is in tests/cpp/CMakeLists.txt. With NODESHARE_MEMORY set, all is run on that memory.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ from pathlib import Path
 
 from launch import Ended, Job, mpiexec
 
-SECONDS_PER_START = 240  # a case has 60 (main.cpp, conftest.py), a start of CTest's 200
+SECONDS_PER_START = 480  # a case has 60 (main.cpp, conftest.py), a start of CTest's 200
 SECONDS_FOR_ALL = 45 * 60  # a bound for what is stuck
 LINES_OF_A_FAILURE = 80
 NOTHING_SELECTED = 5  # pytest's exit code
+FILES_PER_START = 6
 # What these test happens on a rank or within a node. With MANY ranks they run on one node, the others on several.
 MANY = 5
 WITHIN_A_NODE = "closing doctests harness held_window info layout memory numpy_words pickling reserve".split()
@@ -65,8 +66,12 @@ def runs() -> dict[str, bool]:
     return found
 
 
-def starts(fast: bool, memory_of_all: str | None) -> list[Start]:
-    """Return everything there is to start; all on one kind of memory, if that was chosen."""
+def starts(fast: bool, memory_of_all: str | None, names: list[str]) -> list[Start]:
+    """Return what there is to start of these names, or all; on one kind of memory, if that was chosen."""
+
+    def wanted(name: str) -> bool:
+        return not names or any(part in name for part in names)
+
     suites = [p.name.replace("_test.cpp", "") for p in sorted((root / "tests/cpp").glob("*_test.cpp"))]
     files = sorted((root / "tests/python").glob("test_*.py"))
     pytest = [sys.executable, "-m", "pytest", "-q", "--color=no"]
@@ -87,12 +92,15 @@ def starts(fast: bool, memory_of_all: str | None) -> list[Start]:
             for suite in suites:
                 ctest = ["ctest", "--test-dir", str(build), "-V", "--no-tests=error", "-R", f"^cpp/{suite}@{run}$"]
                 plan.append(Start(f"cpp/{suite}", where, ctest, env))
-            for file in files:
-                within = file.stem.removeprefix("test_") in WITHIN_A_NODE
-                if int(ranks) >= MANY and within == bool(placement):
-                    continue
-                words = [*mpiexec(int(ranks)), *pytest, *(["-m", "not slow"] * fast), str(file.relative_to(root))]
-                plan.append(Start(f"python/{file.stem}", where, words, env))
+            chosen = [file for file in files if wanted(f"python/{file.stem}")]
+            if int(ranks) >= MANY:
+                here = [file for file in chosen if file.stem.removeprefix("test_") in WITHIN_A_NODE]
+                chosen = [file for file in chosen if (file in here) != bool(placement)]
+            for first in range(0, len(chosen), FILES_PER_START):
+                some = [str(file.relative_to(root)) for file in chosen[first : first + FILES_PER_START]]
+                name = f"python/{chosen[first].stem}" + f" and {len(some) - 1} more" * (len(some) > 1)
+                words = [*mpiexec(int(ranks)), *pytest, *(["-m", "not slow"] * fast), *some]
+                plan.append(Start(name, where, words, env))
     env = {"NODESHARE_MEMORY": memory_of_all} if memory_of_all else {}
     for folder in ["faults"] + ["multinode", "packaging"] * (not fast):
         for file in sorted((root / "tests" / folder).glob("test_*.py")):
@@ -105,7 +113,7 @@ def starts(fast: bool, memory_of_all: str | None) -> list[Start]:
                 f"another_mpi/{other}", "", ["bash", "tests/run.sh", "--mpi", other, "--fast", "-j", "1"], in_turn=True
             )
         )
-    return plan
+    return [start for start in plan if start.name.startswith("python/") or wanted(start.name)]
 
 
 class Starter:
@@ -222,11 +230,7 @@ def main() -> int:
     )
     parser.add_argument("--fast", action="store_true", help="2 and 3 ranks, one memory, without multinode, packaging")
     options = parser.parse_args()
-    plan = [
-        start
-        for start in starts(options.fast, os.environ.pop("NODESHARE_MEMORY", None))
-        if not options.names or any(name in start.name for name in options.names)
-    ]
+    plan = starts(options.fast, os.environ.pop("NODESHARE_MEMORY", None), options.names)
     if not plan:
         parser.error(f"no test has {' or '.join(options.names)} in its name")
     for name in ("NODESHARE_RANKS_PER_NODE", "NODESHARE_PATIENCE"):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,9 +39,16 @@ class Jobs:
         """Run the C++ program (see benchmarks.cpp); return the samples by name."""
         return read_samples(run([*mpiexec(ranks), str(self.built("nodeshare_benchmarks")), *map(str, words)], env))
 
-    def python(self, ranks: int, script: str, *words: object, env: Mapping[str, str] | None = None) -> dict[str, Any]:
+    def python(
+        self,
+        ranks: int,
+        script: str,
+        *words: object,
+        env: Mapping[str, str] | None = None,
+        launch: Callable[[int], list[str]] = mpiexec,
+    ) -> dict[str, Any]:
         """Run a Python program that lies beside this file; return the samples by name."""
-        return read_samples(run([*mpiexec(ranks), sys.executable, str(here / script), *map(str, words)], env))
+        return read_samples(run([*launch(ranks), sys.executable, str(here / script), *map(str, words)], env))
 
     def built(self, name: str) -> Path:
         """Return where a built program is."""

@@ -174,6 +174,21 @@ def extra(jobs: Jobs) -> Iterator[Figure]:
         yield Figure(f"private memory beside 256 MiB, {name}", "", "most", nbytes / 2**20, "MiB", at_most=64)
 
 
+def nodes(jobs: Jobs) -> Iterator[Figure]:
+    """Copy 512 MiB to another host, 2 ranks on each; floor: MPI_Bcast between two ranks; peer: over all of them."""
+    from hosts import hosts_lack, made_hosts
+
+    if missing := hosts_lack():
+        raise CouldNotRun(f"hosts on this machine need {missing}")
+    with made_hosts() as hosts:
+        found = jobs.python(4, "ranks_nodes.py", 512 << 20, jobs.few(15, 3), launch=hosts.mpiexec)
+    what = "bcast of 512 MiB to another host"
+    yield times_as_long(what, found["shared"], "MPI_Bcast between the hosts' leaders", found["leaders"], 1.1)
+    yield times_faster(
+        what, found["shared"], "MPI_Bcast over all ranks, reused private buffers", found["everyone"], 1.8
+    )
+
+
 def again(jobs: Jobs) -> Iterator[Figure]:
     """Make, write in full and drop 256 MiB in a loop; peers: shared_memory, and pshmem, SharedArray where installed."""
     nbytes = 256 << 20
@@ -212,8 +227,8 @@ def share(jobs: Jobs) -> Iterator[Figure]:
         yield times_faster(f"{what}, new memory", found["new"], "pickled bcast of mpi4py", found["pickled"], 8)
         yield times_faster(f"{what}, again", found["again"], "pickled bcast of mpi4py", found["pickled"], 8)
         yield in_times(what, found["share takes"], nbytes, 1.02)
-    
+
 
 ONE_ARRAY = (create, reserve, triad, sync, python, memory, arena, live)
-FILLING = (copies, again, parts, allreduce, files, share, extra)
+FILLING = (copies, again, parts, allreduce, nodes, files, share, extra)
 MEASURES: dict[str, Callable[[Jobs], Any]] = {one.__name__: one for one in (*ONE_ARRAY, *FILLING, weather)}

@@ -10,93 +10,24 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-from launch import Jobs, mpiexec
-
-here = Path(__file__).resolve().parent
-root = here.parents[1]
-HOSTS = ("node1", "node2", "node3")
+from hosts import CPUS, HOSTS, Hosts, hosts_lack, made_hosts
+from launch import Jobs
 
 signal.signal(signal.SIGTERM, signal.default_int_handler)  # then too the hosts are removed
-
-
-class Hosts:
-    """The hosts `node1`, `node2` and `node3`; jobs run on the first two, unless told otherwise."""
-
-    def __init__(self, number: int, shared: list[Path]) -> None:
-        self.net = f"10.77.{number}"
-        self._settings = {
-            "RIG_NAME": f"rig{number}",
-            "RIG_NET": self.net,
-            "RIG_PORT": str(16817 + 2 * number),
-            "RIG_CPUS": str(Slurm.cpus),
-            "RIG_SHARE": ":".join(str(folder) for folder in shared if Path("/tmp") in folder.parents),
-        }
-
-    def script(self, name: str, *words: str) -> str:
-        """Run nodes.sh or slurm.sh; return what it writes."""
-        done = subprocess.run(
-            [here / name, *words],
-            env={**os.environ, **self._settings},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            timeout=120,
-            text=True,
-        )
-        if done.returncode != 0:
-            raise AssertionError(f"{name} {' '.join(words)}:\n{done.stdout}")
-        return done.stdout.strip()
-
-    def run(self, host: str, *words: str) -> str:
-        """Run a command in a host; return what it writes."""
-        return self.script("nodes.sh", "exec", host, *words)
-
-    def up(self) -> None:
-        """Make the hosts, removing first what there is of them."""
-        self.script("nodes.sh", "up", str(len(HOSTS)))
-
-    def mpiexec(self, ranks: int, slots: Sequence[int] = (), cyclic: bool = False) -> list[str]:
-        """Return the words that start so many ranks of what follows.
-
-        `slots` tells how many go to each host (as many to node1 as to node2, or one more); with `cyclic` they go to the
-        hosts in turn (to two hosts, or as many as there are slots).
-        """
-        ssh, net = str(here / "nodes.sh"), f"{self.net}.0/24"
-        slots = slots or ((1, 1) if cyclic else ((ranks + 1) // 2, ranks // 2))
-        order = "node" if cyclic else "slot"
-        env = {
-            **self._settings,
-            "TMPDIR": "/tmp",  # of each host
-            # Open MPI: started how, talking through what; bound to no core, since the hosts have the same ones
-            **{"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl_tcp_if_include": net, "OMPI_MCA_mpi_yield_when_idle": "1"},
-            # its version 5
-            **{"PRTE_MCA_plm": "ssh", "PRTE_MCA_plm_ssh_agent": ssh, "PRTE_MCA_plm_ssh_no_tree_spawn": "1"},
-            **{"PRTE_MCA_prte_if_include": net, "PRTE_MCA_hwloc_default_binding_policy": "none"},
-            "PRTE_MCA_rmaps_default_mapping_policy": f"{order}:oversubscribe",
-            # its version 4
-            **{"OMPI_MCA_plm": "rsh", "OMPI_MCA_plm_rsh_agent": ssh, "OMPI_MCA_plm_rsh_no_tree_spawn": "1"},
-            **{"OMPI_MCA_oob_tcp_if_include": net, "OMPI_MCA_hwloc_base_binding_policy": "none"},
-            **{"OMPI_MCA_rmaps_base_mapping_policy": order, "OMPI_MCA_rmaps_base_oversubscribe": "1"},
-            # MPICH and its kin
-            **{"HYDRA_LAUNCHER": "rsh", "HYDRA_LAUNCHER_EXEC": ssh},
-        }
-        where = ",".join(f"{host}:{count}" for host, count in zip(HOSTS, slots))
-        return ["env", *(f"{key}={value}" for key, value in env.items()), *mpiexec(ranks), "-host", where]
 
 
 class Slurm:
     """A Slurm whose nodes are the hosts."""
 
-    cpus = 2  # of a node
+    cpus = CPUS  # of a node
 
     def __init__(self, hosts: Hosts) -> None:
         self.env = {"SLURM_CONF": hosts.script("slurm.sh", "conf")}
@@ -131,24 +62,10 @@ def lack(what: str) -> NoReturn:
 @pytest.fixture(scope="session")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     """Make the hosts; they share the project, pytest's temporary folder, and the MPI's."""
-    missing = subprocess.run([here / "nodes.sh", "lacks"], capture_output=True, text=True, check=True).stdout.strip()
-    if missing:
+    if missing := hosts_lack():
         lack(missing)
-    with socket.socket(socket.AF_UNIX) as lock:
-        for number in range(200):  # another run on this machine has its own
-            try:
-                lock.bind(f"\0nodeshare-rig{number}")
-                break
-            except OSError:
-                pass
-        launcher = Path(shutil.which(mpiexec(1)[0]) or "/").resolve()
-        hosts = Hosts(number, [root, tmp_path_factory.getbasetemp(), launcher.parent.parent])
-        try:
-            hosts.script("slurm.sh", "stop")  # what a killed run may have left
-            hosts.up()
-            yield hosts
-        finally:
-            hosts.script("nodes.sh", "down")
+    with made_hosts(tmp_path_factory.getbasetemp()) as hosts:
+        yield hosts
 
 
 @pytest.fixture
