@@ -235,6 +235,7 @@ def main() -> int:
         parser.error(f"no test has {' or '.join(options.names)} in its name")
     for name in ("NODESHARE_RANKS_PER_NODE", "NODESHARE_PATIENCE"):
         os.environ.pop(name, None)  # the runs say what is set
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each rank would compile the tests again
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whatever ends us, the running jobs end first
 
     folder = tempfile.TemporaryDirectory(prefix="nodeshare-tests-")  # here, since a killed rank cannot tidy up

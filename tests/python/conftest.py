@@ -76,8 +76,9 @@ def comm():
 
 @pytest.fixture
 def folder(comm, tmp_path):
-    """Return a temporary folder, the same on all ranks."""
-    return comm.bcast(tmp_path)
+    """Give a temporary folder, the same on all ranks."""
+    yield comm.bcast(tmp_path)
+    comm.Barrier()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -4,6 +4,7 @@
 import gc
 import os
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -25,6 +26,26 @@ RECORDS = {
 }
 DTYPES = [pytest.param(np.dtype(kind), id=kind) for kind in PLAIN.split()]
 DTYPES += [pytest.param(np.dtype(kind), id=name) for name, kind in RECORDS.items()]
+INDICES = {  # of an array of shape (7, 5)
+    "all": ...,
+    "row": 2,
+    "last row": -1,
+    "element": (1, 2),
+    "slice": slice(1, 5),
+    "steps": (slice(None, None, 2), slice(1, None, 3)),
+    "backwards": (slice(None, None, -1), slice(4, 0, -2)),
+    "column": (slice(None), 1),
+    "nothing": slice(3, 3),
+    "fancy": [4, 1, 1, 6],
+    "fancy pairs": ([0, 3, 5], [1, 1, 4]),
+    "fancy and slice": (slice(2, 4), [4, 0]),
+    "mask": np.arange(7) % 3 == 0,
+    "mask of elements": np.arange(35).reshape(7, 5) % 4 == 1,
+    "new axis": (None, slice(2, 5)),
+    "tuple with dots": (..., 3),
+    "nothing by mask": np.zeros(7, bool),
+    "array": np.array([[0, 2], [6, 5]]),
+}
 
 
 def content(dtype, shape, seed=0, order="C"):
@@ -170,3 +191,13 @@ def leaves_nothing(request):
     work_together()
     if request.session.testsfailed == failed:
         assert after == before, f"(arrays, mappings) were {before}, are {after}"
+
+
+def written(path, make):
+    """Collective. Rank 0 makes the file."""
+    if world.rank == 0:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            make(path)
+    world.Barrier()
+    return path

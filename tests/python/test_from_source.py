@@ -1,20 +1,27 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Reading what other libraries have opened: each element once, at the borders of chunks, whole on every node."""
 
+import gc
 import os
-import pathlib
 import tracemalloc
+from contextlib import suppress
 from functools import partial
+from importlib import import_module
 
 import numpy as np
 import pytest
 from mpi4py import MPI
-from support import DTYPES, LAST, content, leaves_nothing, one_failed, only, outcome, same, told, world  # noqa: F401
+from support import DTYPES, LAST, content, leaves_nothing, one_failed, only, outcome, same, told, world, written  # noqa: F401
 
 import nodeshare as ns
 from nodeshare.from_source import _file_of
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
+
+for library in ("h5py", "zarr", "netCDF4"):
+    with suppress(ImportError):
+        import_module(library)
+gc.freeze()  # see support.py
 
 SHAPE = (13, 5, 4)
 SELECTIONS = {
@@ -61,21 +68,6 @@ class Giving(Duck):
 
     def __getitem__(self, index):
         return self.gives(self.array[index])
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """One folder for all ranks."""
-    yield pathlib.Path(world.bcast(str(tmp_path)))
-    world.Barrier()
-
-
-def written(path, make):
-    """Collective. Rank 0 makes the file."""
-    if world.rank == 0:
-        make(path)
-    world.Barrier()
-    return path
 
 
 def hdf5(path, values, **options):

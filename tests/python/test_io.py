@@ -2,7 +2,6 @@
 """Reading .npy files: what np.load gives, once per node; what is no such file; writing them, whole or not at all."""
 
 import os
-import pathlib
 import resource
 import struct
 import warnings
@@ -10,28 +9,11 @@ import warnings
 import numpy as np
 import pytest
 from mpi4py import MPI
-from support import DTYPES, LAST, content, leaves_nothing, one_failed, outcome, same, told, world  # noqa: F401
+from support import DTYPES, LAST, content, leaves_nothing, one_failed, outcome, same, told, world, written  # noqa: F401
 
 import nodeshare as ns
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """One folder for all ranks."""
-    yield pathlib.Path(world.bcast(str(tmp_path)))
-    world.Barrier()
-
-
-def written(path, make):
-    """Collective. Rank 0 makes the file."""
-    if world.rank == 0:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            make(path)
-    world.Barrier()
-    return path
 
 
 def shared(values, **options):

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 from mpi4py import MPI
-from support import DTYPES, LAST, by_node, content, outcome, same, told, world
+from support import DTYPES, INDICES, LAST, by_node, content, outcome, same, told, world
 
 import nodeshare as ns
 from nodeshare.layout import make_layout
@@ -12,27 +12,6 @@ from nodeshare.rows import byte_runs, describe_numbers, offsets_of_index, owner_
 
 ROOTS = sorted({0, world.size // 2, LAST})
 LARGE = (9 << 20) + 5  # bytes: several transfers
-
-INDICES = {
-    "all": ...,
-    "row": 2,
-    "last row": -1,
-    "element": (1, 2),
-    "slice": slice(1, 5),
-    "steps": (slice(None, None, 2), slice(1, None, 3)),
-    "backwards": (slice(None, None, -1), slice(4, 0, -2)),
-    "column": (slice(None), 1),
-    "nothing": slice(3, 3),
-    "fancy": [4, 1, 1, 6],
-    "fancy pairs": ([0, 3, 5], [1, 1, 4]),
-    "fancy and slice": (slice(2, 4), [4, 0]),
-    "mask": np.arange(7) % 3 == 0,
-    "mask of elements": np.arange(35).reshape(7, 5) % 4 == 1,
-    "new axis": (None, slice(2, 5)),
-    "tuple with dots": (..., 3),
-    "nothing by mask": np.zeros(7, bool),
-    "array": np.array([[0, 2], [6, 5]]),
-}
 
 
 def bytes_of(runs, nbytes):
