@@ -190,7 +190,8 @@ def leaves_nothing(request):
     after = alive()
     work_together()
     if request.session.testsfailed == failed:
-        assert after == before, f"(arrays, mappings) were {before}, are {after}"
+        # fewer mappings: idle ones of other communicators had to give way
+        assert after[0] == before[0] and after[1] <= before[1], f"(arrays, mappings) were {before}, are {after}"
 
 
 def written(path, make):

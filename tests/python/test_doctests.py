@@ -6,18 +6,20 @@ import importlib
 import pkgutil
 
 import pytest
+from support import alive
 
 import nodeshare
 
 pytestmark = pytest.mark.ranks(1)
 MODULES = ["nodeshare"] + [f"nodeshare.{module.name}" for module in pkgutil.iter_modules(nodeshare.__path__)]
 WITH_EXAMPLES = {"nodeshare", "nodeshare.creating", "nodeshare.memory", "nodeshare.shared_array", "nodeshare.topology"}
-WITH_EXAMPLES |= {"nodeshare.arena", "nodeshare.work", "nodeshare.writing"}
+WITH_EXAMPLES |= {f"nodeshare.{name}" for name in ("arena", "io", "share", "work", "writing")}
 WITH_EXAMPLES |= {f"nodeshare.from_{what}" for what in ("function", "parts", "source")}
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_the_examples_do_what_they_say(name):
+    alive()  # trims what other tests have left
     results = doctest.testmod(importlib.import_module(name))
     assert results.failed == 0
     assert results.attempted > 0 or name not in WITH_EXAMPLES
