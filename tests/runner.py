@@ -99,7 +99,7 @@ def starts(fast: bool, memory_of_all: str | None, names: list[str]) -> list[Star
             for first in range(0, len(chosen), FILES_PER_START):
                 some = [str(file.relative_to(root)) for file in chosen[first : first + FILES_PER_START]]
                 name = f"python/{chosen[first].stem}" + f" and {len(some) - 1} more" * (len(some) > 1)
-                words = [*mpiexec(int(ranks)), *pytest, *(["-m", "not slow"] * fast), *some]
+                words = [*mpiexec(int(ranks)), *pytest, *(["-m", "not slow"] * (fast or memory != memories[0])), *some]
                 plan.append(Start(name, where, words, env))
     env = {"NODESHARE_MEMORY": memory_of_all} if memory_of_all else {}
     for folder in ["faults"] + ["multinode", "packaging"] * (not fast):

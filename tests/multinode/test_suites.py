@@ -11,21 +11,20 @@ from launch import Job
 from runner import LINES_OF_A_FAILURE, count
 
 root = Path(__file__).resolve().parents[2]
-BLOCK = (
-    "cpp/agreement cpp/checksum cpp/node cpp/npy cpp/reduce cpp/replicate cpp/shared_array cpp/work python/creating "
-    "python/errors python/from_function python/from_parts python/from_source python/io python/mismatch "
-    "python/reductions python/rows python/share python/together python/topology python/work"
+CPP = "agreement checksum node npy reduce replicate shared_array work".split()
+PYTHON = (
+    "creating errors from_function from_parts from_source io mismatch reductions rows share together topology work"
 ).split()
-CYCLIC = "cpp/replicate cpp/shared_array cpp/work python/rows python/together python/topology python/work".split()
-TRANSFERS = "cpp/replicate cpp/reduce python/rows python/reductions".split()
+CYCLIC = ["replicate", "reduce", "shared_array", "work"], ["rows", "reductions", "together", "topology", "work"]
+TRANSFERS = ["replicate", "reduce"], ["rows", "reductions"]
 
-# How many ranks each host gets, and whether in turn; and the suites that run so.
+# How many ranks each host gets, and whether in turn; and the C++ suites and Python files that run so.
 PLACEMENTS = {
-    "2+1": (dict(ranks=3), BLOCK),
+    "2+1": (dict(ranks=3), (CPP, PYTHON)),
     "2+1 in turn": (dict(ranks=3, cyclic=True), CYCLIC),
-    "2+2": (dict(ranks=4, slots=(2, 2)), TRANSFERS[:2]),
+    "2+2": (dict(ranks=4, slots=(2, 2)), (TRANSFERS[0], [])),
     "3+1": (dict(ranks=4, slots=(3, 1)), TRANSFERS),
-    "2+1+1": (dict(ranks=4, slots=(2, 1, 1)), TRANSFERS[:2]),
+    "2+1+1": (dict(ranks=4, slots=(2, 1, 1)), (TRANSFERS[0], [])),
     "2+2+1 in turn": (dict(ranks=5, slots=(1, 1, 1), cyclic=True), TRANSFERS),
 }
 
@@ -58,19 +57,20 @@ def test_ranks_are_placed_among_the_hosts(hosts, tmp_path, placement, expected):
     assert [(tmp_path / str(rank)).read_text() for rank in range(len(expected))] == [f"node{k}\n" for k in expected]
 
 
-@pytest.mark.parametrize(
-    ("placement", "suite"), [(placement, suite) for placement, (_, suites) in PLACEMENTS.items() for suite in suites]
-)
-def test_suite(hosts, tmp_path, record_property, placement, suite):
-    kind, _, name = suite.partition("/")
-    if kind == "cpp":
-        words = [f"{sys.prefix}/build/tests/cpp/nodeshare_tests", f"--run_test={name}", "--color_output=no"]
-    else:
-        words = [sys.executable, "-m", "pytest", "-q", "--color=no", f"tests/python/test_{name}.py"]
-    env = {"NODESHARE_TEST_FOLDER": str(tmp_path), "PYTHONFAULTHANDLER": "1"}
-    ended = Job([*hosts.mpiexec(**PLACEMENTS[placement][0]), *words], env, str(root)).wait(120)
-    cases = count(ended.out, ended.code)
-    told = "\n".join((ended.out + ended.err).splitlines()[-LINES_OF_A_FAILURE:])
-    if ended.timed_out or ended.left or cases["failed"] or not cases["passed"]:
-        pytest.fail(f"{told}\nleft behind: {ended.left}", pytrace=False)
-    record_property("cases", cases["passed"])
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_the_suites_pass(hosts, tmp_path, record_property, placement):
+    where, (cpp, python) = PLACEMENTS[placement]
+    program = [f"{sys.prefix}/build/tests/cpp/nodeshare_tests", "--color_output=no", f"--run_test={','.join(cpp)}"]
+    files = [f"tests/python/test_{name}.py" for name in python]
+    passed = 0
+    for words in [program] + [[sys.executable, "-m", "pytest", "-q", "--color=no", "-m", "not slow", *files]] * bool(
+        files
+    ):
+        env = {"NODESHARE_TEST_FOLDER": str(tmp_path), "PYTHONFAULTHANDLER": "1"}
+        ended = Job([*hosts.mpiexec(**where), *words], env, str(root)).wait(400)
+        cases = count(ended.out, ended.code)
+        told = "\n".join((ended.out + ended.err).splitlines()[-LINES_OF_A_FAILURE:])
+        if ended.timed_out or ended.left or cases["failed"] or not cases["passed"]:
+            pytest.fail(f"{told}\nleft behind: {ended.left}", pytrace=False)
+        passed += cases["passed"]
+    record_property("cases", passed)

@@ -12,7 +12,6 @@ from mpi4py import MPI
 
 import nodeshare as ns
 
-gc.freeze()  # collections are quick: they leave out what importing has made
 world = MPI.COMM_WORLD.Dup()  # the tests' own messages
 LAST = world.size - 1
 
@@ -184,6 +183,7 @@ def leaves_nothing(request):
     failed = request.session.testsfailed
     sys.last_value = sys.last_traceback = sys.last_exc = None  # where pytest keeps the arrays of a test that failed
     gc.collect()
+    gc.freeze()  # what libraries have made when they were imported need not be gone through after each test
     before = alive()
     yield
     gc.collect()

@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Reading what other libraries have opened: each element once, at the borders of chunks, whole on every node."""
 
-import gc
 import os
 import tracemalloc
-from contextlib import suppress
 from functools import partial
-from importlib import import_module
 
 import numpy as np
 import pytest
@@ -17,11 +14,6 @@ import nodeshare as ns
 from nodeshare.from_source import _file_of
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
-
-for library in ("h5py", "zarr", "netCDF4"):
-    with suppress(ImportError):
-        import_module(library)
-gc.freeze()  # see support.py
 
 SHAPE = (13, 5, 4)
 SELECTIONS = {
