@@ -6,7 +6,7 @@
   faults, multinode, packaging                                   pytest files on no rank, which start what they need
   another_mpi/NAME                                               the fast ones of all this with an MPI of another family
 
-They mostly wait for ranks to start and to end, so three run at a time, but of those that make hosts or builds only one.
+They mostly wait for ranks to start and to end, so three run at a time; of those that make hosts or builds only one.
 Counted are test cases, once for each start. Skips are listed with their reasons; a test that hangs is a failure, names
 itself and its ranks, and costs its start. Python files are started some at a time, as starting ranks takes longer than
 most of them. The list of runs is in tests/cpp/CMakeLists.txt. With NODESHARE_MEMORY set, all is run on that memory.
@@ -53,7 +53,7 @@ class Start:
     where: str
     argv: list[str]
     env: dict[str, str] = field(default_factory=dict)
-    in_turn: bool = False  # never beside another such one: they make hosts, or builds
+    queue: str = ""  # starts of one queue come one after another, beside all else: they make hosts, or builds
 
 
 def runs() -> dict[str, bool]:
@@ -105,12 +105,17 @@ def starts(fast: bool, memory_of_all: str | None, names: list[str]) -> list[Star
     for folder in ["faults"] + ["multinode", "packaging"] * (not fast):
         for file in sorted((root / "tests" / folder).glob("test_*.py")):
             words = [*pytest, *(["-m", "not slow"] * fast), str(file.relative_to(root))]
-            plan.append(Start(f"{folder}/{file.stem}", "", words, env, folder != "faults"))
+            plan.append(
+                Start(f"{folder}/{file.stem}", "", words, env, "" if folder == "faults" else "hosts and builds")
+            )
     if not fast and memory_of_all is None:
         other = "mpich" if "openmpi" in Path(sys.prefix).name else "openmpi"
         plan.append(
             Start(
-                f"another_mpi/{other}", "", ["bash", "tests/run.sh", "--mpi", other, "--fast", "-j", "1"], in_turn=True
+                f"another_mpi/{other}",
+                "",
+                ["bash", "tests/run.sh", "--mpi", other, "--fast", "-j", "1"],
+                queue="another MPI",
             )
         )
     return [start for start in plan if start.name.startswith("python/") or wanted(start.name)]
@@ -141,16 +146,18 @@ class Starter:
         return ended, limit
 
     def run_all(self, plan: list[Start]) -> Iterator[tuple[Start, Ended | None, float]]:
-        """Run all; yield them in order, those that take turns last, each as soon as it has ended."""
-        turns = [start for start in plan if start.in_turn]
-        others = [start for start in plan if not start.in_turn]
-        taken = self._pool.submit(
-            lambda: [self.run(start) for start in turns]
-        )  # first, or they would be left at the end
+        """Run all; yield them in order, those of queues last, each as soon as it has ended."""
+        queues: dict[str, list[Start]] = {}
+        for start in plan:
+            queues.setdefault(start.queue, []).append(start)
+        others = queues.pop("", [])
+        # queues first, or they would be left at the end
+        taken = [self._pool.submit(lambda queue=queue: [*map(self.run, queue)]) for queue in queues.values()]
         for start, ended in zip(others, self._pool.map(self.run, others)):
             yield start, *ended
-        for start, ended in zip(turns, taken.result()):
-            yield start, *ended
+        for queue, all_ended in zip(queues.values(), taken):
+            for start, ended in zip(queue, all_ended.result()):
+                yield start, *ended
 
     def __enter__(self) -> Starter:
         return self
