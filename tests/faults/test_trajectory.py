@@ -48,7 +48,7 @@ def test_a_bad_option_ends_in_one_sentence_and_code_2(trajectory, options, named
         ),
         pytest.param(["--selection", "name NOBODY"], "selects none of the 3341 atoms", marks=pytest.mark.slow),
         pytest.param(["--selection", "nam CA"], "--selection 'nam CA' is not understood", marks=pytest.mark.slow),
-        (["--repeat", "1000000"], "empty needs 234.4 GiB on each node"),
+        (["--repeat", "1000000"], " of memory are available there"),
     ],
 )
 def test_what_cannot_be_computed_ends_in_one_sentence_and_code_1_before_computing(trajectory, tmp_path, options, named):
@@ -97,7 +97,7 @@ count = 0
 def spoiled(*arguments):
     global count
     count += 1
-    return right(*arguments) + 1e-3 * (count == 21)  # every second one may be of no frames
+    return right(*arguments) + 1e-2 * (count > 20)  # a single one may be of no frames, or change the average alone
 trajectory.{wrong} = spoiled
 """
     assert " Å from MDAnalysis' own" in sentence(trajectory(2, "--check", first=spoil), 1)
