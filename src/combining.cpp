@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -43,6 +44,16 @@ constexpr bool is_allowed = [] {
   return is_complex<T> ? arithmetic : is_floating<T> ? arithmetic || order : true;
 }();
 
+template <class T>
+bool is_nan(T number) noexcept
+{
+  if constexpr (std::is_floating_point_v<T>) {
+    return std::isnan(number);
+  } else {
+    return false;
+  }
+}
+
 template <operation By, class T>
 T combined(T a, T b) noexcept
 {
@@ -54,16 +65,17 @@ T combined(T a, T b) noexcept
     return {a.real * b.real - a.imaginary * b.imaginary, a.real * b.imaginary + a.imaginary * b.real};
   } else if constexpr (By == operation::sum || By == operation::prod) {
     if constexpr (std::is_integral_v<T>) {  // wraps around
-      const auto wide_a = static_cast<std::uint64_t>(a);
-      const auto wide_b = static_cast<std::uint64_t>(b);
+      using bits = std::make_unsigned_t<T>;
+      const auto wide_a = static_cast<std::uint64_t>(static_cast<bits>(a));
+      const auto wide_b = static_cast<std::uint64_t>(static_cast<bits>(b));
       return static_cast<T>(By == operation::sum ? wide_a + wide_b : wide_a * wide_b);
     } else {
       return By == operation::sum ? a + b : a * b;
     }
   } else if constexpr (By == operation::min) {
-    return a < b || a != a ? a : b;
+    return a < b || is_nan(a) ? a : b;
   } else if constexpr (By == operation::max) {
-    return a > b || a != a ? a : b;
+    return a > b || is_nan(a) ? a : b;
   } else if constexpr (By == operation::band) {
     return static_cast<T>(a & b);
   } else if constexpr (By == operation::bor) {

@@ -166,7 +166,7 @@ class input {
   [[nodiscard]] std::size_t at() const noexcept { return at_; }
 
  private:
-  void close()
+  void close() const
   {
     if (file_.descriptor >= 0) {
       ::close(file_.descriptor);

@@ -232,6 +232,7 @@ class lane_reduction {
   void combine(const range& one)
   {
     std::vector<const std::byte*> from;
+    from.reserve(one.my_offsets.size());
     for (const int offset : one.my_offsets) {
       from.push_back(one.received.data() + offset);
     }
