@@ -79,6 +79,7 @@ void bind_node(py::module_& module)
              const std::vector<std::tuple<std::size_t, std::size_t, std::uintptr_t>>& pieces, bool more) {
             const py::gil_scoped_release release;
             std::vector<source_piece> data;
+            data.reserve(pieces.size());
             for (const auto& [offset, length, address] : pieces) {
               data.push_back({offset, length, reinterpret_cast<const std::byte*>(address)});
             }
