@@ -21,6 +21,7 @@ import pytest
 from hosts import CPUS, HOSTS, Hosts, hosts_lack, made_hosts
 from launch import Jobs
 
+INSTALLED = pytest.StashKey[str]()
 signal.signal(signal.SIGTERM, signal.default_int_handler)  # then too the hosts are removed
 
 
@@ -81,8 +82,7 @@ def slurm(hosts: Hosts, pytestconfig: pytest.Config) -> Iterator[Slurm]:
     """Start Slurm on the hosts; as root on Debian install what is missing of it, and say so."""
     missing = hosts.script("slurm.sh", "lacks")
     if missing and shutil.which("apt-get"):
-        with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-            print(f"\nnodeshare: installing by apt-get: {missing}", flush=True)
+        pytestconfig.stash[INSTALLED] = missing
         apt = "export DEBIAN_FRONTEND=noninteractive; apt-get -qq update; apt-get -qqy install --no-install-recommends "
         subprocess.run(["sh", "-c", apt + missing], stdin=subprocess.DEVNULL, capture_output=True)
         missing = hosts.script("slurm.sh", "lacks")
@@ -96,7 +96,9 @@ def slurm(hosts: Hosts, pytestconfig: pytest.Config) -> Iterator[Slurm]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Count the cases of a suite that has run on the hosts, not the one test that started it."""
+    """Count the cases of a suite that has run on the hosts, not the one test that started it; say what was installed."""
+    if missing := terminalreporter.config.stash.get(INSTALLED, ""):
+        terminalreporter.write_line(f"nodeshare: installing by apt-get: {missing}")
     passed = terminalreporter.stats.get("passed", [])
     for report in list(passed):
         cases = dict(report.user_properties).get("cases", 1)
