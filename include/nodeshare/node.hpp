@@ -41,7 +41,7 @@ struct memory_request {
   content holds = content::zeros;
   int source = -1;                  ///< rank whose `data` its node's memory is to hold, instead of `holds`; -1: none
   /// On that rank: in ascending order, with less than a page between them, which is unspecified then.
-  std::span<const source_piece> data;
+  std::span<const source_piece> data = {};  // NOLINT(readability-redundant-member-init): GCC's -Wextra wants it
 };
 
 /// A collective call as its ranks compare it: everything that must be the same on all of them is in the digest.
