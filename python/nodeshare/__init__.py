@@ -11,15 +11,17 @@ array([1., 1., 1., 1., 1., 1., 1., 1.])
 
 from . import _core as _core
 from .arena import Arena, arena
-from .creating import array, empty, empty_like, full, full_like, ones, ones_like, zeros, zeros_like
+from .array import array
+from .creating import empty, empty_like, full, full_like, ones, ones_like, zeros, zeros_like
 from .error import Error, InvalidArgument, Mismatch, MPIError, OutOfSharedMemory, PeerError
 from .from_function import from_function
 from .from_parts import from_parts
 from .from_source import from_source
+from .handle import handle, is_shared
 from .io import load, save
 from .memory import memory, trim
 from .share import share
-from .shared_array import SharedArray, handle, is_shared
+from .shared_array import SharedArray
 from .topology import Topology, local_range, topology
 from .work import Work, work
 from .writing import together

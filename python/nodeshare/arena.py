@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from . import _core
+from .asked import NOTHING, Asked
 from .collective import collective
-from .creating import NOTHING, Asked
 from .error import Error, InvalidArgument
 from .layout import Layout
 from .shared_array import SharedArray

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .creating import plain_array
 from .error import InvalidArgument
+from .plain_array import plain_array
 
 BLOCK_BYTES = 4 << 20  # of what a rank holds privately at a time, where blocks can be so small
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .collective import collective
-from .creating import plain_array
 from .error import InvalidArgument
 from .layout import describe_dtype, make_layout
+from .plain_array import plain_array
 from .rows import block_runs
 from .shared_array import SharedArray
 from .topology import topology

@@ -13,8 +13,9 @@ import numpy as np
 
 from .collective import collective
 from .error import InvalidArgument
+from .handle import handle
 from .layout import Layout, as_dtype, describe_dtype, make_layout
-from .shared_array import SharedArray, handle
+from .shared_array import SharedArray
 from .topology import topology
 
 if TYPE_CHECKING:
