@@ -1,88 +1,18 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "nodeshare/npy.hpp"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <algorithm>
 #include <cerrno>
 #include <complex>
 #include <cstdint>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <numeric>
 #include <utility>
 
-#include "support.hpp"
+#include "files.hpp"
 
 using namespace nodeshare;
 using namespace nodeshare::test;
 
 namespace {
-
-namespace fs = std::filesystem;
-
-/// One folder for all ranks, gone at the end of the scope.
-class folder {
- public:
-  folder()
-  {
-    const char* shared = std::getenv("NODESHARE_TEST_FOLDER");  // by hosts that each have a /tmp
-    const fs::path place = shared != nullptr ? fs::path(shared) : fs::temp_directory_path();
-    std::string name = (place / "nodeshare-npy-XXXXXX").string();
-    name.resize(std::max<std::size_t>(name.size(), 512));
-    if (world().rank() == 0) {
-      BOOST_CHECK(::mkdtemp(name.data()) != nullptr);
-    }
-    MPI_Bcast(name.data(), 512, MPI_CHAR, 0, MPI_COMM_WORLD);
-    path_ = name.c_str();
-  }
-  ~folder()
-  {
-    MPI_Barrier(MPI_COMM_WORLD);
-    if (world().rank() == 0) {
-      fs::remove_all(path_);
-    }
-  }
-  folder(const folder&) = delete;
-  folder& operator=(const folder&) = delete;
-
-  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-  /// Collective. Names of all that is there.
-  std::vector<std::string> names() const
-  {
-    MPI_Barrier(MPI_COMM_WORLD);
-    std::vector<std::string> out;
-    for (const auto& one : fs::directory_iterator(path_)) {
-      out.push_back(one.path().filename());
-    }
-    std::ranges::sort(out);
-    MPI_Barrier(MPI_COMM_WORLD);
-    return out;
-  }
-
- private:
-  fs::path path_;
-};
-
-/// Collective. Rank 0 writes the file.
-void write(const std::string& path, const std::string& content)
-{
-  if (world().rank() == 0) {
-    std::ofstream(path, std::ios::binary) << content;
-  }
-  MPI_Barrier(MPI_COMM_WORLD);
-}
-
-std::string read(const std::string& path)
-{
-  MPI_Barrier(MPI_COMM_WORLD);
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 std::string npy_file(const std::string& text, const std::string& data, char version = 1)
 {
@@ -119,45 +49,6 @@ void check_round_trip(const folder& in, layout order)
     }
   }
   BOOST_CHECK_MESSAGE(same, npy_type<T>());
-}
-
-ssize_t no_space(int, const void*, std::size_t, off_t)
-{
-  errno = ENOSPC;
-  return -1;
-}
-ssize_t broken_disk(int, void*, std::size_t, off_t)
-{
-  errno = EIO;
-  return -1;
-}
-int broken_fsync(int)
-{
-  errno = EIO;
-  return -1;
-}
-ssize_t after_truncation(int file, void* to, std::size_t bytes, off_t offset)
-{
-  const std::string name = "/proc/self/fd/" + std::to_string(file);
-  BOOST_CHECK_EQUAL(::truncate(name.c_str(), 200), 0);
-  return ::pread(file, to, bytes, offset);
-}
-ssize_t after_a_write(int file, void* to, std::size_t bytes, off_t offset)
-{
-  const std::string name = "/proc/self/fd/" + std::to_string(file);
-  const timespec later[2] = {{1, 0}, {1, 0}};
-  BOOST_CHECK_EQUAL(::utimensat(AT_FDCWD, name.c_str(), later, 0), 0);
-  return ::pread(file, to, bytes, offset);
-}
-
-/// A signal, once.
-bool signal_is_due = false;
-bool signalled() { return std::exchange(signal_is_due, false); }
-
-/// Where the system refused something to one rank: its own exception there, its text on the others.
-void check_refused(int rank, const std::string& text, const std::function<void()>& call)
-{
-  contains(world().rank() == rank ? thrown<file_error>(call) : thrown<peer_error>(call), text);
 }
 
 }  // namespace
@@ -277,58 +168,14 @@ BOOST_AUTO_TEST_CASE(a_missing_file_is_a_file_error)
   check_still_works(world());
 }
 
-BOOST_AUTO_TEST_CASE(what_one_rank_alone_cannot_read_is_told_to_all, *boost::unit_test::precondition(several_ranks))
+BOOST_AUTO_TEST_CASE(what_one_rank_alone_cannot_open_is_told_to_all, *boost::unit_test::precondition(several_ranks))
 {
   const folder in;
   const int odd = world().size() - 1;
   save(in / "x.npy", nodeshare::shared_array<int>(world(), {1000}));
-  {
-    const replaced broken(linux_api::calls.pread, &broken_disk, world().rank() == odd);
-    check_refused(odd, "x.npy: Input/output error", [&] { (void)load<int>(in / "x.npy", world()); });
-  }
-  const std::string here = in / (world().rank() == odd ? "none" : "x") + ".npy";
-  check_refused(odd, "none.npy: No such file", [&] { (void)load<int>(here, world()); });
+  const auto call = [&] { (void)load<int>(in / (world().rank() == odd ? "none.npy" : "x.npy"), world()); };
+  contains(world().rank() == odd ? thrown<file_error>(call) : thrown<peer_error>(call), "none.npy: No such file");
   check_still_works(world());
-}
-
-BOOST_AUTO_TEST_CASE(a_file_that_is_written_to_while_it_is_read_is_an_error)
-{
-  const folder in;
-  const nodeshare::shared_array<int> a(world(), {1000});
-  for (const auto meanwhile : {&after_truncation, &after_a_write}) {
-    save(in / "x.npy", a);
-    const replaced meddle(linux_api::calls.pread, meanwhile);
-    BOOST_CHECK_THROW((void)load<int>(in / "x.npy", world()), error);
-    MPI_Barrier(MPI_COMM_WORLD);
-  }
-  check_still_works(world());
-}
-
-BOOST_AUTO_TEST_CASE(a_save_that_fails_leaves_the_old_file_and_nothing_else)
-{
-  const folder in;
-  write(in / "x.npy", "old");
-  const nodeshare::shared_array<int> a(world(), {1 << 20});
-  const int writer = world().ranks_on(0).back();
-  {
-    const replaced full(linux_api::calls.pwrite, &no_space, world().rank() == writer);
-    check_refused(writer, "x.npy: No space left", [&] { save(in / "x.npy", a); });
-  }
-  {
-    const replaced broken(linux_api::calls.fsync, &broken_fsync, world().rank() == 0);
-    check_refused(0, "x.npy: Input/output error", [&] { save(in / "x.npy", a); });
-  }
-  {
-    const bool here = world().rank() == writer;
-    signal_is_due = here;
-    const replaced hook(hooks.interrupted, &signalled, here);
-    const auto call = [&] { save(in / "x.npy", a); };
-    here ? thrown<interrupted>(call) : thrown<peer_error>(call);
-  }
-  BOOST_CHECK_EQUAL(read(in / "x.npy"), "old");
-  BOOST_CHECK(in.names() == std::vector<std::string>{"x.npy"});
-  save(in / "x.npy", a);
-  BOOST_CHECK_EQUAL(read(in / "x.npy").size(), 128 + sizeof(int) * a.size());
 }
 
 BOOST_AUTO_TEST_CASE(different_files_and_arrays_are_mismatches, *boost::unit_test::precondition(several_ranks))

@@ -268,23 +268,4 @@ BOOST_AUTO_TEST_CASE(ordinary_arrays_replicate)
   BOOST_CHECK_EQUAL(std::ranges::count(a.view(), world().node_of(root) + 1), 100);
 }
 
-BOOST_AUTO_TEST_CASE(all_ranks_of_a_node_add_to_the_same_elements_and_nothing_is_lost)
-{
-  const array_of<double, 2> a(world(), {3, 2}, {.layout = layout::left});
-  const array_of<std::complex<float>> b(world(), {2});
-  const array_of<unsigned char> c(world(), {5});
-  for (int round = 0; round < 10000; ++round) {
-    a.add({2, 1}, 0.5);
-    b.add({1}, {1, -2});
-    c.add({3}, 1);
-  }
-  a.sync();
-  const auto ranks = static_cast<float>(world().node_size());
-  BOOST_CHECK_EQUAL(a.view()(2, 1), 5000 * ranks);
-  BOOST_CHECK_EQUAL(a.view()(2, 0), 0);
-  BOOST_CHECK_EQUAL(b.view()(1), std::complex<float>(10000 * ranks, -20000 * ranks));
-  BOOST_CHECK_EQUAL(c.view()(3), static_cast<unsigned char>(10000 * world().node_size()));
-  BOOST_CHECK_EQUAL(c.view()(2) + c.view()(4), 0);
-}
-
 BOOST_AUTO_TEST_SUITE_END()
