@@ -96,7 +96,7 @@ def slurm(hosts: Hosts, pytestconfig: pytest.Config) -> Iterator[Slurm]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Count the cases of a suite that has run on the hosts, not the one test that started it; say what was installed."""
+    """Say what was installed; of suites that have run on the hosts count the cases, not the tests that started them."""
     if missing := terminalreporter.config.stash.get(INSTALLED, ""):
         terminalreporter.write_line(f"nodeshare: installing by apt-get: {missing}")
     passed = terminalreporter.stats.get("passed", [])
