@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Runs all tests of nodeshare and adds them up. Started by tests/run.sh.
 
-  cpp/NAME         a suite of the C++ tests, through CTest     } in each run: a number of ranks, and how they are put on
+  cpp/NAME         a suite of the C++ tests, on all ranks      } in each run: a number of ranks, and how they are put on
   python/test_X    a file of pytest tests, on all ranks        } pretend nodes; the fast ones also with memfd as memory
   faults, multinode, packaging                                   pytest files on no rank, which start what they need
   another_mpi/NAME                                               the fast ones of all this with an MPI of another family
@@ -32,11 +32,11 @@ from pathlib import Path
 
 from launch import Ended, Job, mpiexec
 
-SECONDS_PER_START = 480  # a case has 60 (main.cpp, conftest.py), a start of CTest's 200
+SECONDS_PER_START = 480  # a case has 60 (main.cpp, conftest.py)
 SECONDS_FOR_ALL = 45 * 60  # a bound for what is stuck
 LINES_OF_A_FAILURE = 80
 NOTHING_SELECTED = 5  # pytest's exit code
-FILES_PER_START = 6
+PER_START = {"cpp": 100, "python": 12}  # suites, files
 # What these test happens on a rank or within a node. With MANY ranks they run on one node, the others on several.
 MANY = 5
 WITHIN_A_NODE = "closing doctests harness held_window info layout memory numpy_words pickling reserve".split()
@@ -89,18 +89,17 @@ def starts(fast: bool, memory_of_all: str | None, names: list[str]) -> list[Star
                 env["NODESHARE_RANKS_PER_NODE"] = placement
             if memory:
                 env["NODESHARE_MEMORY"] = memory
-            for suite in suites:
-                ctest = ["ctest", "--test-dir", str(build), "-V", "--no-tests=error", "-R", f"^cpp/{suite}@{run}$"]
-                plan.append(Start(f"cpp/{suite}", where, ctest, env))
+            for some, name in in_starts("cpp", [suite for suite in suites if wanted(f"cpp/{suite}")]):
+                tests = [str(build / "tests/cpp/nodeshare_tests"), "--color_output=no"]
+                plan.append(Start(name, where, [*mpiexec(int(ranks)), *tests, f"--run_test={','.join(some)}"], env))
             chosen = [file for file in files if wanted(f"python/{file.stem}")]
             if int(ranks) >= MANY:
                 here = [file for file in chosen if file.stem.removeprefix("test_") in WITHIN_A_NODE]
                 chosen = [file for file in chosen if (file in here) != bool(placement)]
-            for first in range(0, len(chosen), FILES_PER_START):
-                some = [str(file.relative_to(root)) for file in chosen[first : first + FILES_PER_START]]
-                name = f"python/{chosen[first].stem}" + f" and {len(some) - 1} more" * (len(some) > 1)
-                words = [*mpiexec(int(ranks)), *pytest, *(["-m", "not slow"] * (fast or memory != memories[0])), *some]
-                plan.append(Start(name, where, words, env))
+            quick = ["-m", "not slow"] * (fast or memory != memories[0])
+            for some, name in in_starts("python", [file.stem for file in chosen]):
+                paths = [f"tests/python/{stem}.py" for stem in some]
+                plan.append(Start(name, where, [*mpiexec(int(ranks)), *pytest, *quick, *paths], env))
     env = {"NODESHARE_MEMORY": memory_of_all} if memory_of_all else {}
     for folder in ["faults"] + ["multinode", "packaging"] * (not fast):
         for file in sorted((root / "tests" / folder).glob("test_*.py")):
@@ -118,7 +117,14 @@ def starts(fast: bool, memory_of_all: str | None, names: list[str]) -> list[Star
                 queue="another MPI",
             )
         )
-    return [start for start in plan if start.name.startswith("python/") or wanted(start.name)]
+    return [start for start in plan if start.where or wanted(start.name)]
+
+
+def in_starts(kind: str, names: list[str]) -> Iterator[tuple[list[str], str]]:
+    """Yield which of these are started together, and what that start is called."""
+    for first in range(0, len(names), PER_START[kind]):
+        some = names[first : first + PER_START[kind]]
+        yield some, f"{kind}/{some[0]}" + f" and {len(some) - 1} more" * (len(some) > 1)
 
 
 class Starter:
@@ -187,12 +193,11 @@ def count(output: str, code: int) -> Counter[str]:
 
 
 def shown(output: str, start: Start) -> list[str]:
-    """Return the last lines, without pytest's own frames; of CTest's only what the program wrote, and the verdict."""
+    """Return the last lines, without pytest's own frames."""
     lines = [line for line in output.splitlines() if not re.search(r'File ".*/(pluggy|_?pytest)/.*"', line)]
     if start.argv[0] == "bash":
         lines = [line for line in lines if not line.startswith("ok ")]
-    if start.argv[0] == "ctest":
-        lines = [re.sub(r"^\d+: ", "", line) for line in lines if re.match(r"\d+: |.*\*\*\*", line)]
+    lines = [line for line in lines if not re.match(r"\[rank \d+\] Running \d+ test cases", line)]
     return lines[-LINES_OF_A_FAILURE:]
 
 
@@ -214,7 +219,7 @@ def tell(start: Start, ended: Ended | None, limit: float, reasons: Counter[str])
         print("\n".join(f"     | {line}" for line in shown(ended.out + ended.err, start) + notes))
     for change in re.findall(r"^nodeshare: (installing by .*)", ended.out, re.M):
         print(f"       {change}")
-    reasons.update(re.findall(r"^(?:\d+: )?SKIPPED (?:\[\d+\] )?(.*)", ended.out, re.M))
+    reasons.update(re.findall(r"^SKIPPED (?:\[\d+\] )?(.*)", ended.out, re.M))
     for times, reason in re.findall(r"^skipped (\d+) x (.*)", ended.out, re.M):  # by another MPI's tests
         reasons[reason] += int(times)
     return counts
