@@ -22,6 +22,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's backgro
 
 # Unbuffered, each piece of a line is written by itself, and launchers mix the pieces of several ranks.
 LINES = "import sys; sys.stdout.reconfigure(line_buffering=True, write_through=False)"
+# Open MPI 5 sleeps for a second at each start over its part for fabrics, where there is none.
+WITHOUT_FABRIC = {"OMPI_MCA_btl": "^ofi"}
 SECONDS_TO_END = 5.0  # what a launcher gets to end its ranks, before they are killed
 
 
@@ -64,7 +66,13 @@ class Job:
         self._begin = time.monotonic()
         self.process = subprocess.Popen(
             argv,
-            env={**os.environ, "TMPDIR": self._temporary, **(env or {}), **dict([self._mark.split("=")])},
+            env={
+                **WITHOUT_FABRIC,
+                **os.environ,
+                "TMPDIR": self._temporary,
+                **(env or {}),
+                **dict([self._mark.split("=")]),
+            },
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=self._out,
