@@ -6,7 +6,7 @@
   faults, multinode, packaging                                   pytest files on no rank, which start what they need
   another_mpi/NAME                                               the fast ones of all this with an MPI of another family
 
-They mostly wait for ranks to start and to end, so three run at a time; of those that make hosts or builds only one.
+They mostly wait for ranks to start and to end, so four run at a time; of those that make hosts or builds only one.
 Counted are test cases, once for each start. Skips are listed with their reasons; a test that hangs is a failure, names
 itself and its ranks, and costs its start. Python files are started some at a time, as starting ranks takes longer than
 most of them. The list of runs is in tests/cpp/CMakeLists.txt. With NODESHARE_MEMORY set, all is run on that memory.
@@ -236,7 +236,7 @@ def main() -> int:
         "-j",
         "--jobs",
         type=int,
-        default=3,
+        default=4,
         metavar="N",
         help="so many starts at a time, of those that may (%(default)s)",
     )

@@ -113,8 +113,12 @@ def pip(*words):
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory):
-    """Return how pip builds here: with the tools that are installed, and each file once in all tests."""
-    settings = f"cmake.define.MPI_C_COMPILER={mpicc()}", f"build-dir={tmp_path_factory.mktemp('build')}"
+    """Return how pip builds here: with the tools that are installed, each file once in all tests, and quickly."""
+    settings = (
+        f"cmake.define.MPI_C_COMPILER={mpicc()}",
+        "cmake.define.CMAKE_CXX_FLAGS_RELEASE=-O0",
+        f"build-dir={tmp_path_factory.mktemp('build')}",
+    )
     return ["--no-build-isolation", "--no-deps", *(f"--config-settings={setting}" for setting in settings)]
 
 
