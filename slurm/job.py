@@ -7,7 +7,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -79,6 +79,18 @@ def prepare_output(options: argparse.Namespace, names: Sequence[str]) -> None:
         tempfile.TemporaryFile(dir=folder).close()
 
 
+def write(folder: Path, arrays: Mapping[str, ns.SharedArray], picture: str, draw: Callable[[Path], None]) -> None:
+    """Save arrays under their names, and on rank 0 the picture that `draw` makes; say where they are."""
+    with writing_to(folder):
+        for name, array in arrays.items():
+            ns.save(folder / name, array)
+    with ns.together(*arrays.values(), root=0) as mine:
+        if mine:
+            with writing_to(folder):
+                draw(folder / picture)
+            print("results:", ", ".join(str(folder / name) for name in (*arrays, picture)), flush=True)
+
+
 class Stopwatch:
     """The seconds that each step of a job took, by its name."""
 
@@ -92,11 +104,13 @@ class Stopwatch:
 
 
 def report(watch: Stopwatch, data: str, nbytes: int, measured: int) -> None:
-    """Print what the job took, and what its data (of `nbytes`) took of the nodes' memory."""
+    """Print on rank 0 what the job took, and what its data (of `nbytes`) took of the nodes' memory."""
+    here = ns.topology()
+    if here.rank != 0:
+        return
     from rich.console import Console
     from rich.table import Table
 
-    here = ns.topology()
     table = Table("", "", show_header=False)
     table.add_row("ranks, nodes", f"{here.size}, {here.nodes}")
     for what, spent in watch.seconds.items():

@@ -24,7 +24,7 @@ from mpi4py import MPI
 from scipy.spatial.transform import Rotation
 
 import nodeshare as ns
-from job import Failure, Parser, Stopwatch, exit_code, prepare_output, report, writing_to
+from job import Failure, Parser, Stopwatch, exit_code, prepare_output, report, write
 
 # MDAnalysis tells of its own plans, and of what a file lacks that is not needed here, on each rank.
 warnings.filterwarnings("ignore", module="MDAnalysis")
@@ -286,19 +286,9 @@ def run(options: argparse.Namespace) -> None:
         watch.done("checking")
 
     if options.output:
-        with writing_to(options.output):
-            ns.save(options.output / RMSD, rmsd)
-            ns.save(options.output / RMSF, rmsf)
-        with ns.together(rmsf, root=0) as mine:
-            if mine:
-                with writing_to(options.output):
-                    draw(rmsd.array, rmsf.array, options.output / PICTURE)
+        write(options.output, {RMSD: rmsd, RMSF: rmsf}, PICTURE, lambda path: draw(rmsd.array, rmsf.array, path))
         watch.done("writing")
-
-    if here.rank == 0:
-        report(watch, "frames", frames.nbytes, measured)
-        if options.output:
-            print("results:", ", ".join(str(options.output / name) for name in (RMSD, RMSF, PICTURE)))
+    report(watch, "frames", frames.nbytes, measured)
 
 
 def main() -> int:

@@ -23,7 +23,7 @@ from mpi4py import MPI
 from pvlib import atmosphere, clearsky, irradiance, solarposition
 
 import nodeshare as ns
-from job import Failure, Parser, Stopwatch, exit_code, prepare_output, report, writing_to
+from job import Failure, Parser, Stopwatch, exit_code, prepare_output, report, write
 
 HOURS = 8760
 YEAR = 2023  # any that is no leap year: the model knows days of a year only
@@ -118,8 +118,8 @@ def globe(sun: Sun, number: int, step: int, turbidity: np.ndarray, altitude: np.
 
 
 # ------------------------------------------------------------------------------------------------------- files, options
-def read(folder: Path, file: str, dataset: str, shape: tuple[int, ...], into: np.ndarray | None, rows: slice) -> None:
-    """Read rows of a map from a file into their place in an array (None: only look whether they could be read)."""
+def read(folder: Path, file: str, dataset: str, shape: tuple[int, ...], rows: slice = slice(None)) -> np.ndarray:
+    """Return rows of a map."""
     path = folder / file
     try:
         path.open("rb").close()  # h5py's own message for a missing file is a long one
@@ -128,16 +128,20 @@ def read(folder: Path, file: str, dataset: str, shape: tuple[int, ...], into: np
             if not isinstance(found, h5py.Dataset) or found.shape != shape or found.dtype != np.uint8:
                 size = " x ".join(map(str, shape))
                 raise Failure(f"{path} does not hold pvlib's map: {size} bytes named {dataset}")
-            if into is not None:
-                found.read_direct(into, np.s_[rows], np.s_[rows])
+            return found[rows]
     except OSError as error:
         raise Failure(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def shared(folder: Path, a_map: tuple[str, str, tuple[int, ...]]) -> ns.SharedArray:
+    """Return a map, one copy per node; the job reads each row once."""
+    return ns.from_function(lambda start, stop: read(folder, *a_map, slice(start, stop)), a_map[-1], np.uint8)
 
 
 def prepare(options: argparse.Namespace) -> None:
     """Raise Failure if files that we shall read or write later are not as they should be."""
     for a_map in TURBIDITY, ALTITUDE:
-        read(options.data, *a_map, None, slice(0))
+        read(options.data, *a_map, slice(0))
     prepare_output(options, [TABLE, PICTURE])
 
 
@@ -181,9 +185,7 @@ def check(year: ns.SharedArray, suns: list[Sun], options: argparse.Namespace) ->
     expected = ns.zeros(len(some), RESULT)
     with expected.writing(root=0) as mine:
         if mine is not None:
-            maps = [np.empty(shape, np.uint8) for *_, shape in (TURBIDITY, ALTITUDE)]
-            for a_map, array in zip((TURBIDITY, ALTITUDE), maps):
-                read(options.data, *a_map, array, slice(None))
+            maps = [read(options.data, *a_map) for a_map in (TURBIDITY, ALTITUDE)]
             for k, i in enumerate(some):
                 mine[k] = globe(suns[i], options.hours[i], options.step, *maps)
     with ns.together(year):  # on each node: its copy of the year is to be right, too
@@ -243,11 +245,7 @@ def run(options: argparse.Namespace) -> None:
             prepare(options)
 
     watch = Stopwatch()
-    turbidity = ns.empty(TURBIDITY[-1], np.uint8)
-    altitude = ns.empty(ALTITUDE[-1], np.uint8)
-    with ns.together(turbidity, altitude):  # each rank its rows: a node reads the file once
-        read(options.data, *TURBIDITY, turbidity.array, slice(*turbidity.rows()))
-        read(options.data, *ALTITUDE, altitude.array, slice(*altitude.rows()))
+    turbidity, altitude = shared(options.data, TURBIDITY), shared(options.data, ALTITUDE)
     watch.done("reading")
 
     hours = ns.work(len(suns), progress=True)
@@ -269,17 +267,11 @@ def run(options: argparse.Namespace) -> None:
             for row in range(*picture.rows()):
                 picture[row] = clear_sky(sun, turbidity.array, altitude.array, slice(row, row + 1), slice(None))
         watch.done("computing the picture")
-        with ns.together(year, root=0) as mine:
-            if mine:
-                with writing_to(options.output):
-                    np.save(options.output / TABLE, year.array)
-                    draw(year.array, picture.array, altitude.array, options.output / PICTURE)
+        write(
+            options.output, {TABLE: year}, PICTURE, lambda path: draw(year.array, picture.array, altitude.array, path)
+        )
         watch.done("writing")
-
-    if here.rank == 0:
-        report(watch, "maps", turbidity.nbytes + altitude.nbytes, measured)
-        if options.output:
-            print(f"results: {options.output / TABLE}, {options.output / PICTURE}")
+    report(watch, "maps", turbidity.nbytes + altitude.nbytes, measured)
 
 
 def main() -> int:

@@ -139,9 +139,7 @@ def test_places_get_what_pvlib_gives_them_one_by_one(weather):
     compare = """
 import weather, h5py, numpy as np, pandas as pd, pvlib
 from pathlib import Path
-maps = [np.empty(shape, np.uint8) for *_, shape in (weather.TURBIDITY, weather.ALTITUDE)]
-for a_map, array in zip((weather.TURBIDITY, weather.ALTITUDE), maps):
-    weather.read(Path(pvlib.__file__).parent / "data", *a_map, array, slice(None))
+maps = [weather.read(Path(pvlib.__file__).parent / "data", *a_map) for a_map in (weather.TURBIDITY, weather.ALTITUDE)]
 suns = weather.sun_in(range(8760))
 for hour, row, column in np.random.default_rng(5).integers(0, [8760, 2160, 4320], (60, 3)):
     got = weather.clear_sky(suns[hour], *maps, np.s_[row : row + 1], np.s_[column : column + 1])[0, 0]
