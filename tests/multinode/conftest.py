@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -31,13 +31,28 @@ class Slurm:
     cpus = CPUS  # of a node
 
     def __init__(self, hosts: Hosts) -> None:
+        self._hosts = hosts
         self.env = {"SLURM_CONF": hosts.script("slurm.sh", "conf")}
 
     def _ask(self, *words: str) -> str:
         return subprocess.run(words, env={**os.environ, **self.env}, capture_output=True, text=True, check=True).stdout
 
-    def sbatch(self, *words: str, folder: Path, env: Mapping[str, str], timeout: float = 120) -> tuple[str, str]:
-        """Submit a job from a folder and wait for its end; return how Slurm says it ended, and what it wrote."""
+    def start(self) -> None:
+        """Start its daemons, those of the hosts included, after ending what there is of them."""
+        self._hosts.script("slurm.sh", "start", str(len(HOSTS)))
+
+    def sbatch(
+        self,
+        *words: str,
+        folder: Path,
+        env: Mapping[str, str],
+        timeout: float = 120,
+        once: tuple[str, Callable[[], object]] | None = None,
+    ) -> tuple[str, str]:
+        """Submit a job from a folder and wait for its end; return how Slurm says it ended, and what it wrote.
+
+        `once` it has written some text, a function is called.
+        """
         env = {**env, **self.env}
         out = folder / "job.out"
         out.touch()
@@ -50,6 +65,9 @@ class Slurm:
             state = " ".join(re.findall(r" (?:JobState|ExitCode)=(\S+)", found))
             if not re.match("PENDING|CONFIGURING|RUNNING|COMPLETING", state):
                 return state, out.read_text()
+            if once and once[0] in out.read_text():
+                once, called = None, once[1]
+                called()
             if time.monotonic() > end:
                 self._ask("scancel", job.stdout.strip())
                 raise AssertionError(f"the job did not end within {timeout:g} s: {state}\n{out.read_text()}")
@@ -88,9 +106,10 @@ def slurm(hosts: Hosts, pytestconfig: pytest.Config) -> Iterator[Slurm]:
         missing = hosts.script("slurm.sh", "lacks")
     if missing:
         lack(f"Slurm (Debian: {missing})")
+    slurm = Slurm(hosts)
     try:
-        hosts.script("slurm.sh", "start", str(len(HOSTS)))
-        yield Slurm(hosts)
+        slurm.start()
+        yield slurm
     finally:
         hosts.script("slurm.sh", "stop")
 

@@ -64,6 +64,8 @@ SlurmdParameters=config_overrides
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2
 KillWait=5
 MessageTimeout=30
+# a node that does not answer is soon given up
+SlurmdTimeout=5
 ReturnToService=2
 CONF
   for ((k = 1; k <= $1; k++)); do echo "NodeName=node$k NodeAddr=$net.$k CPUs=$cpus State=UNKNOWN"; done

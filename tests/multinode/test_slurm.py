@@ -2,8 +2,10 @@
 """The jobs in a real Slurm, as their users start them: one command, on one node and on two."""
 
 import os
+import re
 import struct
 import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,6 +62,22 @@ def alone(program, tmp_path_factory):
     return folder
 
 
+LOOP = """
+import nodeshare as ns
+
+a = ns.zeros((1000, 1000))
+for step in range(1_000_000):
+    a.bcast()
+    if step == 20 and a.topology.rank == 0:
+        print("under way", flush=True)
+"""
+
+
+def pmi():
+    """Return the words that let Slurm start ranks."""
+    return "srun --mpi=pmix" if is_open_mpi() else "srun --mpi=pmi2"
+
+
 def fresh():
     """Return the environment of a user who has made nodeshare's, but has not activated it."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("OMPI_", "PRTE_", "TMPDIR"))}
@@ -72,7 +90,7 @@ def fresh():
 def test_a_job(slurm, program, alone, tmp_path, nodes, launcher):
     env = fresh()
     if launcher == "srun":
-        env["MPIEXEC"] = "srun --mpi=pmix" if is_open_mpi() else "srun --mpi=pmi2"
+        env["MPIEXEC"] = pmi()
     words = [str(root / f"slurm/{program.name}.sh"), *program.options, "--output", str(tmp_path / "found"), "--check"]
     state, out = slurm.sbatch(f"--nodes={nodes}", *words, folder=tmp_path, env=env)
     assert state == "COMPLETED 0:0", out
@@ -83,3 +101,33 @@ def test_a_job(slurm, program, alone, tmp_path, nodes, launcher):
     picture = (alone / program.results[-1]).read_bytes()
     width, height = struct.unpack(">II", picture[16:24])
     assert picture.startswith(b"\x89PNG\r\n\x1a\n") and width > 1000 and height > 1000 and len(picture) > 100_000
+
+
+@pytest.fixture
+def losing(hosts, slurm):
+    """Lose a host by `losing("poweroff", "node2")`; it is there again after the test."""
+    yield lambda how, host: hosts.script("nodes.sh", how, host)
+    hosts.up()
+    slurm.start()
+
+
+@pytest.mark.parametrize(("launcher", "how"), [("mpiexec", "poweroff"), ("srun", "unplug")])
+def test_a_lost_node_ends_the_job(hosts, slurm, losing, tmp_path, launcher, how):
+    (tmp_path / "loop.py").write_text(LOOP)
+    script = tmp_path / "job.sh"
+    words = pmi() if launcher == "srun" else "mpiexec"
+    script.write_text(f"#!/bin/bash\n. {root}/slurm/environment.sh >&2 && {words} python {tmp_path}/loop.py\n")
+    state, out = slurm.sbatch(
+        *("--nodes=2", "--ntasks-per-node=2", "--no-requeue", str(script)),
+        folder=tmp_path,
+        env={**fresh(), "OMPI_MCA_oob_tcp_keepalive_time": "2", "PRTE_MCA_oob_tcp_keepalive_time": "2"},
+        timeout=60,
+        once=("under way", lambda: losing(how, "node2")),
+    )
+    # Open MPI's mpiexec ends with code 0 when it has lost a host
+    assert re.match("NODE_FAIL|FAILED" if launcher == "srun" else "NODE_FAIL|FAILED|COMPLETED", state), (state, out)
+    assert "node2" in out or "NODE FAILURE" in out, out
+    end = time.monotonic() + 20
+    while there := hosts.run("node1", "sh", "-c", "pgrep -fa [l]oop.py || true; ls /dev/shm"):
+        assert time.monotonic() < end, there
+        time.sleep(0.2)
