@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import random
 import sys
-from time import perf_counter
 
 import numpy as np
 from mpi4py import MPI
-from samples import compare
+from samples import compare, seconds_of
 
 import nodeshare as ns
 
@@ -25,15 +24,11 @@ shared = ns.empty(mine.shape)
 
 
 def allreduce() -> float:
-    begin = perf_counter()
-    shared.allreduce(mine)
-    return perf_counter() - begin
+    return seconds_of(lambda: shared.allreduce(mine))
 
 
 def mpi() -> float:
-    begin = perf_counter()
-    world.Allreduce(mine, private)
-    return perf_counter() - begin
+    return seconds_of(lambda: world.Allreduce(mine, private))
 
 
 compare([allreduce, mpi], repetitions, random.Random(1))

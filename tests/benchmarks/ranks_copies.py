@@ -14,7 +14,7 @@ from time import perf_counter
 
 import numpy as np
 from mpi4py import MPI
-from samples import compare
+from samples import compare, seconds_of
 
 import nodeshare as ns
 
@@ -27,19 +27,11 @@ warm = np.ones(nbytes, "u1") if root else None
 
 def new() -> float:
     ns.trim()
-    world.Barrier()
-    begin = perf_counter()
-    a = ns.array(private)
-    seconds = perf_counter() - begin
-    assert a.nbytes == nbytes
-    return seconds
+    return array()
 
 
 def array() -> float:
-    world.Barrier()
-    begin = perf_counter()
-    ns.array(private)
-    return perf_counter() - begin
+    return seconds_of(lambda: ns.array(private))
 
 
 def again() -> float:
@@ -80,11 +72,7 @@ def bcast() -> float:
 
 
 def memcpy() -> float:
-    world.Barrier()
-    begin = perf_counter()
-    if root:
-        warm[...] = private
-    return perf_counter() - begin
+    return seconds_of(lambda: np.copyto(warm, private) if root else None)
 
 
 compare([new, again, after_rows, raw, bcast, memcpy], repetitions, random.Random(1))

@@ -13,11 +13,10 @@ import os
 import random
 import sys
 import tempfile
-from time import perf_counter
 
 import numpy as np
 from mpi4py import MPI
-from samples import bytes_of_all_ranks, compare
+from samples import bytes_of_all_ranks, compare, seconds_of
 
 import nodeshare as ns
 
@@ -35,35 +34,26 @@ def new() -> float:
 
 
 def again() -> float:
-    world.Barrier()
-    begin = perf_counter()
-    a = ns.load(path)
-    seconds = perf_counter() - begin
-    assert a.nbytes == nbytes
-    return seconds
+    return seconds_of(lambda: ns.load(path))
 
 
 def np_load() -> float:
-    begin = perf_counter()
-    a = np.load(path)
-    seconds = perf_counter() - begin
-    assert a.nbytes == nbytes
-    return seconds
+    return seconds_of(lambda: np.load(path))
 
 
 def save() -> float:
-    begin = perf_counter()
-    ns.save(path, shared)
-    return perf_counter() - begin
+    return seconds_of(lambda: ns.save(path, shared))
 
 
-def np_save() -> float:
-    begin = perf_counter()
+def write_on_rank_0() -> None:
     if world.rank == 0:
         with open(path + ".peer", "wb") as file:
             np.save(file, shared.array)
             os.fsync(file.fileno())
-    return perf_counter() - begin
+
+
+def np_save() -> float:
+    return seconds_of(write_on_rank_0)
 
 
 before = bytes_of_all_ranks()

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import random
 import sys
-from time import perf_counter
 
 import numpy as np
 from mpi4py import MPI
-from samples import compare
+from samples import compare, seconds_of
 
 import nodeshare as ns
 
@@ -27,28 +26,21 @@ first = world.Split(0 if here.is_leader else 1, world.rank)
 STEP = 1 << 30  # bytes a message, within what its count can say
 
 
-def timed_bcast(comm: MPI.Intracomm) -> float:
-    begin = perf_counter()
+def bcast(comm: MPI.Intracomm) -> None:
     for start in range(0, nbytes, STEP):
         comm.Bcast(private[start : start + STEP])
-    return perf_counter() - begin
 
 
 def shared() -> float:
-    world.Barrier()
-    begin = perf_counter()
-    array.bcast()
-    return perf_counter() - begin
+    return seconds_of(array.bcast)
 
 
 def leaders() -> float:
-    world.Barrier()
-    return timed_bcast(first) if here.is_leader else 0.0
+    return seconds_of(lambda: bcast(first) if here.is_leader else None)
 
 
 def everyone() -> float:
-    world.Barrier()
-    return timed_bcast(world)
+    return seconds_of(lambda: bcast(world))
 
 
 compare([shared, leaders, everyone], repetitions, random.Random(1))

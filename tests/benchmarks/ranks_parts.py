@@ -11,11 +11,10 @@ from __future__ import annotations
 import json
 import random
 import sys
-from time import perf_counter
 
 import numpy as np
 from mpi4py import MPI
-from samples import bytes_of_all_ranks, compare
+from samples import bytes_of_all_ranks, compare, seconds_of
 
 import nodeshare as ns
 
@@ -36,15 +35,11 @@ del shared
 
 
 def parts() -> float:
-    begin = perf_counter()
-    ns.from_parts(mine)
-    return perf_counter() - begin
+    return seconds_of(lambda: ns.from_parts(mine))
 
 
 def allgather() -> float:
-    begin = perf_counter()
-    world.Allgather(mine, reused)
-    return perf_counter() - begin
+    return seconds_of(lambda: world.Allgather(mine, reused))
 
 
 compare([parts, allgather], repetitions, random.Random(1))

@@ -11,11 +11,10 @@ from __future__ import annotations
 import json
 import random
 import sys
-from time import perf_counter
 
 import numpy as np
 from mpi4py import MPI
-from samples import bytes_of_all_ranks, compare
+from samples import bytes_of_all_ranks, compare, seconds_of
 
 import nodeshare as ns
 
@@ -26,30 +25,22 @@ root = world.rank == 0
 mine = {f"array {i}": np.full(nbytes // COUNT // 8, float(i)) for i in range(COUNT)} if root else None
 
 
-def timed(get) -> float:  # type: ignore[no-untyped-def]
-    world.Barrier()
-    begin = perf_counter()
-    got = get()
-    seconds = perf_counter() - begin
-    assert got[f"array {COUNT - 1}"][-1] == COUNT - 1
-    return seconds
-
-
 def new() -> float:
     ns.trim()
-    return timed(lambda: ns.share(mine))
+    return seconds_of(lambda: ns.share(mine))
 
 
 def again() -> float:
-    return timed(lambda: ns.share(mine))
+    return seconds_of(lambda: ns.share(mine))
 
 
 def pickled() -> float:
-    return timed(lambda: world.bcast(mine))
+    return seconds_of(lambda: world.bcast(mine))
 
 
 before = bytes_of_all_ranks()
 shared = ns.share(mine)
+assert shared[f"array {COUNT - 1}"][-1] == COUNT - 1
 total = sum(float(array.sum()) for array in shared.values())  # each rank reads all of it
 taken = {"share takes": bytes_of_all_ranks() - before}
 del shared

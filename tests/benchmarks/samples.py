@@ -37,6 +37,16 @@ def compare(candidates: Sequence[Callable[[], float]], repetitions: int, order: 
             print(json.dumps({"name": name, "seconds": slowest.tolist()}))
 
 
+def seconds_of(call: Callable[[], object]) -> float:
+    """Collective over COMM_WORLD. Seconds of a call on this rank; what it gives is dropped after they are taken."""
+    MPI.COMM_WORLD.Barrier()
+    begin = time.perf_counter()
+    kept = call()
+    seconds = time.perf_counter() - begin
+    del kept
+    return seconds
+
+
 def bytes_of_all_ranks() -> int:
     """Collective over COMM_WORLD. Sum of the proportional set sizes: pages that n processes share count 1/n in each."""
     world = MPI.COMM_WORLD
