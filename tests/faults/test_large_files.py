@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Files of more than 4 GiB, with more elements than an int counts, are read right and by all ranks."""
+"""Files of more than 4 GiB, with more elements than an int counts, are read and written right, and by all ranks."""
 
 import os
 
@@ -43,13 +43,7 @@ PROGRAM = """
 @pytest.mark.slow
 @pytest.mark.parametrize(("order", "ranks", "placement", "nodes"), [("C", 2, "", 1), ("F", 3, "2", 2)])
 def test_a_sparse_file_of_more_than_4_gib(job, tmp_path, order, ranks, placement, nodes):
-    needed = nodes * 5 * GIBIBYTE
-    for what, free in (
-        ("shared memory", os.statvfs("/dev/shm").f_bavail * os.statvfs("/dev/shm").f_frsize),
-        ("memory", available()),
-    ):
-        if free < needed:
-            pytest.skip(f"needs {needed >> 30} GiB of {what}, {free >> 30} are free")
+    needs(nodes * 5, ("shared memory", free_in("/dev/shm")), ("memory", available()))
     with open(tmp_path / "large.npy", "wb") as file:
         header = {"descr": "|i1", "fortran_order": order == "F", "shape": (ROWS, COLUMNS)}
         np.lib.format.write_array_header_1_0(file, header)
@@ -61,6 +55,47 @@ def test_a_sparse_file_of_more_than_4_gib(job, tmp_path, order, ranks, placement
     program = PROGRAM.format(rows=ROWS, columns=COLUMNS, order=order, marked=MARKED)
     ended = job(ranks, program, env={"NODESHARE_RANKS_PER_NODE": placement} if placement else {}, timeout=200)
     assert (ended.code, ended.out.count("right")) == (0, ranks), ended.out + ended.err
+
+
+SAVE = """
+    import numpy as np
+    import nodeshare as ns
+
+    a = ns.zeros(({rows}, {columns}), np.int8)
+    flat = a.array.ravel()
+    if a.topology.rank == 0:
+        flat[{marked}] = range(1, {count} + 1)
+    ns.save("large.npy", a)
+    saved = np.load("large.npy", mmap_mode="r")
+    assert saved.shape == a.shape and saved.dtype == a.dtype and not saved.flags.fnc
+    assert saved.ravel()[{marked}].tolist() == list(range(1, {count} + 1))
+    others = a.topology.comm.allreduce(np.count_nonzero(saved[slice(*a.rows())])) - {count}
+    assert others == 0, others
+    print("right", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_more_than_4_gib_are_saved(job, tmp_path):
+    needs(10, ("memory", available()))
+    needs(5, ("shared memory", free_in("/dev/shm")), ("disk", free_in(tmp_path)))
+    program = SAVE.format(rows=ROWS, columns=COLUMNS, marked=MARKED, count=len(MARKED))
+    ended = job(2, program, timeout=300)
+    (tmp_path / "large.npy").unlink(missing_ok=True)
+    assert (ended.code, ended.out.count("right")) == (0, 2), ended.out + ended.err
+
+
+def needs(gibibytes, *of):
+    """Skip a test where there is less."""
+    for what, free in of:
+        if free < gibibytes * GIBIBYTE:
+            pytest.skip(f"needs {gibibytes} GiB of {what}, {free // GIBIBYTE} are free")
+
+
+def free_in(folder):
+    """Return the bytes that are free in a folder's file system."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
 
 
 def available():
