@@ -207,6 +207,9 @@ void meeting_place::require_all_stayed(const call& what, const gathering& seen, 
     }
     interrupt_due_ = false;
   }
+  if (seen.timed_out) {
+    throw error("the time of " + text_of(what) + " was over before all had come; missing: " + missing_in(seen.number));
+  }
   if (left_myself) {
     throw interrupted("interrupted in " + text_of(what));
   }

@@ -60,6 +60,14 @@ bool populate_by_reading_zeros(std::byte* address, std::size_t bytes)
 }
 
 std::atomic<bool> in_forked_child{false};
+thread_local constinit std::uint64_t name_of_this_thread = 0;
+
+std::uint64_t start_bits(pid_t thread) noexcept
+{
+  constexpr std::uint64_t most = (std::uint64_t{1} << thread_start_bits) - 1;
+  const std::uint64_t start = start_time(thread);
+  return start == 0 ? 0 : 1 + start % most;
+}
 
 /// A futex is 32 bits.
 std::uint32_t* lower_half(std::atomic<std::uint64_t>& word)
@@ -287,6 +295,27 @@ std::uint64_t start_time(pid_t pid) noexcept
   return start;
 }
 
+std::uint64_t this_thread() noexcept
+{
+  if (name_of_this_thread == 0) {
+    const bool child = forked();  // and has the name forgotten in children
+    const auto id = static_cast<pid_t>(::syscall(SYS_gettid));
+    name_of_this_thread = static_cast<std::uint64_t>(id) | start_bits(id) << thread_start_at;
+    name_of_this_thread |= child ? thread_of_forked_child : 0;
+  }
+  return name_of_this_thread;
+}
+
+bool thread_has_ended(std::uint64_t name) noexcept
+{
+  const auto id = static_cast<pid_t>(name % (std::uint64_t{1} << thread_id_bits));
+  const std::uint64_t start = (name >> thread_start_at) % (std::uint64_t{1} << thread_start_bits);
+  errno = 0;
+  const std::uint64_t now = start == 0 ? 0 : start_bits(id);
+  const bool unknown = errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == EACCES || errno == EPERM;
+  return start != 0 && now != start && (now != 0 || !unknown);
+}
+
 std::uint64_t sharing_domain() noexcept
 {
   std::uint64_t hash = 0;
@@ -328,9 +357,9 @@ void futex_wait(std::atomic<std::uint64_t>& word, std::uint64_t seen, std::uint3
   ::syscall(SYS_futex, lower_half(word), FUTEX_WAIT, static_cast<std::uint32_t>(seen), &limit, nullptr, 0);
 }
 
-void futex_wake(std::atomic<std::uint64_t>& word) noexcept
+void futex_wake(std::atomic<std::uint64_t>& word, int most) noexcept
 {
-  ::syscall(SYS_futex, lower_half(word), FUTEX_WAKE, 0x7fffffff, nullptr, nullptr, 0);
+  ::syscall(SYS_futex, lower_half(word), FUTEX_WAKE, most, nullptr, nullptr, 0);
 }
 
 void fence_all_processors() noexcept
@@ -343,8 +372,10 @@ void fence_all_processors() noexcept
 
 bool forked() noexcept
 {
-  static const int registered =
-      ::pthread_atfork(nullptr, nullptr, [] { in_forked_child.store(true, std::memory_order_relaxed); });
+  static const int registered = ::pthread_atfork(nullptr, nullptr, [] {
+    in_forked_child.store(true, std::memory_order_relaxed);
+    name_of_this_thread = 0;
+  });
   (void)registered;
   return in_forked_child.load(std::memory_order_relaxed);
 }

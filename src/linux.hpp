@@ -94,6 +94,16 @@ std::string file_of(const void* address);
 /// or it is a zombie. With the process id it names a process for good, as ids are used again.
 std::uint64_t start_time(pid_t pid) noexcept;
 
+/// Names this thread among all of the machine: its id in the lowest `thread_id_bits` (proc(5), pid_max), above them bits of
+/// its start time, as ids are used again, in the highest one of a forked child 1. The bits between are 0, for others' use.
+inline constexpr unsigned thread_id_bits = 22;
+inline constexpr unsigned thread_start_at = 38;
+inline constexpr unsigned thread_start_bits = 24;
+inline constexpr std::uint64_t thread_of_forked_child = std::uint64_t{1} << (thread_start_at + thread_start_bits);
+std::uint64_t this_thread() noexcept;
+/// Whether the thread with that name has ended; false where /proc does not tell.
+bool thread_has_ended(std::uint64_t name) noexcept;
+
 /// A number that is the same exactly for processes that share one kernel, one /dev/shm and one pid namespace.
 std::uint64_t sharing_domain() noexcept;
 
@@ -106,7 +116,7 @@ cpu_set_t processors() noexcept;
 /// Sleeps until the lower half of `word` differs from that of `seen`, somebody wakes it, or the time is over (futex(2),
 /// not private: the word lies in memory that processes share, where std::atomic::wait never wakes).
 void futex_wait(std::atomic<std::uint64_t>& word, std::uint64_t seen, std::uint32_t microseconds) noexcept;
-void futex_wake(std::atomic<std::uint64_t>& word) noexcept;
+void futex_wake(std::atomic<std::uint64_t>& word, int most = 0x7fffffff) noexcept;
 
 /// A full fence on every processor of the machine (membarrier(2)), in place of those that others did without.
 void fence_all_processors() noexcept;

@@ -83,13 +83,17 @@ gathering meeting_place::gather(const call& what, std::uint64_t digest)
         seen.missing = seen.missing < 0 ? peer : std::min(seen.missing, peer);
         break;
       }
-      if (pace.pause(&word, &line.sleepers, its)) {
-        if (!look_around(what, number, peer, pace.waited(), notes)) {
-          if (withdraw(number)) {
+      const bool look = pace.pause(&word, &line.sleepers, its);
+      const bool late = what.timeout >= 0 && pace.waited() >= what.timeout;
+      if (look || late) {
+        const bool signalled = !look_around(what, number, peer, pace.waited(), notes);
+        if (signalled || late) {
+          if (withdraw(number, signalled ? "was interrupted by a signal" : "ran out of time")) {
             seen.left_early = where_.node_rank;
+            seen.timed_out = !signalled;
             return seen;
           }
-          interrupt_due_ = true;
+          interrupt_due_ = interrupt_due_ || signalled;
         }
         if (seen.left_early = who_left(number); seen.left_early >= 0) {
           return seen;
@@ -110,11 +114,11 @@ gathering meeting_place::gather(const call& what, std::uint64_t digest)
 /// leaves, looks who has come, and publishes what it saw: had all come, the meeting counts. Whoever came later than
 /// that look finds the announcement, and waits for what it says; the barrier on all processors stands for the fence that
 /// those who come do without.
-bool meeting_place::withdraw(std::uint32_t number)
+bool meeting_place::withdraw(std::uint32_t number, std::string_view why)
 {
   rank_line& mine = page_->line(where_.node_rank);
   const std::uint64_t base = std::uint64_t{number} * 4;
-  copy_text(page_->record(where_.node_rank).text, "was interrupted by a signal");
+  copy_text(page_->record(where_.node_rank).text, why);
   mine.withdrawn.store(base + withdrawal::undecided, std::memory_order_seq_cst);
   page_->header().withdrawals.fetch_add(1, std::memory_order_seq_cst);
   linux_api::fence_all_processors();
@@ -176,6 +180,17 @@ bool meeting_place::look_around(const call& what, std::uint32_t number, int miss
     report_patience(number);
   }
   return interrupt_due_ || hooks.interrupted == nullptr || !hooks.interrupted();
+}
+
+std::string meeting_place::missing_in(std::uint32_t number) const
+{
+  std::string out;
+  for (int rank = 0; rank < page_->ranks; ++rank) {
+    if (!page_->line(rank).came_to(number)) {
+      out += (out.empty() ? "" : ", ") + name_of(rank);
+    }
+  }
+  return out;
 }
 
 /// One rank of a node says who waits where since when, and who is missing.

@@ -34,7 +34,8 @@ struct gathering {
   std::uint32_t number = 0;
   bool same = true;    ///< all that came left the same digest
   int missing = -1;    ///< lowest node rank that has ended instead of coming
-  int left_early = -1; ///< node rank that was interrupted and left, -1: none
+  int left_early = -1; ///< node rank that was interrupted, or out of time, and left, -1: none
+  bool timed_out = false;  ///< it was this one, and its time was over
 };
 
 /// A node's part of an explanation, sent between the leaders as it is.
@@ -82,6 +83,9 @@ class meeting_place {
   /// How many agreements over the communicator this rank has come to.
   [[nodiscard]] std::uint64_t agreements() const noexcept { return agreements_; }
 
+  /// Whether each rank of the machine can have a core of its own, so that a wait may spin.
+  [[nodiscard]] bool may_spin() const noexcept { return spin_; }
+
   control_page& page() noexcept { return *page_; }
 
  private:
@@ -89,7 +93,7 @@ class meeting_place {
 
   gathering gather(const call& what, std::uint64_t digest);
   bool look_around(const call& what, std::uint32_t number, int missing, double seconds, wait_notes& notes);
-  bool withdraw(std::uint32_t number);
+  bool withdraw(std::uint32_t number, std::string_view why);
   int who_left(std::uint32_t number);
   void report_patience(std::uint32_t number) const;
   std::string missing_elsewhere(parties who) const;
@@ -108,6 +112,7 @@ class meeting_place {
   bool someone_ended(parties who);
   int rank_of(int node_rank) const;  ///< in the communicator
   std::string name_of(int node_rank) const;
+  std::string missing_in(std::uint32_t number) const;
   std::string taken_text() const;
   verdict& judged() const noexcept { return page_->header().judged[heard_ % 2]; }
   bool leads() const noexcept { return where_.node_rank == 0; }

@@ -50,6 +50,7 @@ struct call {
   std::string_view arguments;  ///< in words, for messages
   std::source_location where;
   std::uint64_t digest;
+  double timeout = -1;         ///< seconds of waiting after which this rank leaves a meeting over the node; negative: never
 
   call(std::string_view name, std::string_view arguments,
        std::source_location where = std::source_location::current()) noexcept;

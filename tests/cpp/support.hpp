@@ -24,6 +24,14 @@ inline const topology& world()
   return one;
 }
 
+/// The ranks of this node.
+inline const topology& here()
+{
+  static const topology one(world().node_comm());
+  return one;
+}
+inline void barrier_of_node() { MPI_Barrier(here().comm()); }
+
 /// A communicator of the test's own: what is set for it, or broken on it, concerns no other test.
 class own_comm {
  public:

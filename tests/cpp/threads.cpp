@@ -12,8 +12,10 @@
 #include <atomic>
 #include <deque>
 #include <functional>
+#include <mutex>
 #include <numeric>
 #include <random>
+#include <shared_mutex>
 #include <thread>
 #include <vector>
 
@@ -58,6 +60,16 @@ mapping memory_of(const descriptor& offered, std::size_t bytes, bool leads)
     throw error(trouble.text);
   }
   return out;
+}
+
+std::shared_ptr<segment> own_memory(std::size_t bytes)
+{
+  descriptor offered;
+  (void)memfd_provider.offer(bytes, offered);
+  segment_parts parts;
+  parts.bytes = bytes;
+  parts.mapped = memory_of(offered, bytes, true);
+  return make_segment(std::move(parts));
 }
 
 std::shared_ptr<control_page> new_page(int ranks)
@@ -263,6 +275,37 @@ BOOST_AUTO_TEST_CASE(a_rank_that_ended_is_named_to_those_that_wait)
       contains(outcomes[rank], "has ended (exit)");
     }
   }
+}
+
+BOOST_AUTO_TEST_CASE(what_a_mutex_guards_is_read_by_the_next_that_holds_it)
+{
+  nodeshare::mutex one(own_memory(4096));
+  nodeshare::shared_mutex many(own_memory(4096));
+  std::uint64_t first = 0;
+  std::uint64_t second = 0;
+  std::uint64_t third = 0;
+  all_say(on_threads(new_page(4),
+                     [&](thread_rank& mine) {
+                       int torn = 0;
+                       for (int round = 0; round < rounds; ++round) {
+                         {
+                           const std::scoped_lock hold(one);
+                           ++first;
+                         }
+                         if (round % mine.ranks() == mine.rank()) {
+                           const std::scoped_lock hold(many);
+                           ++second;
+                           ++third;
+                         } else {
+                           const std::shared_lock hold(many);
+                           torn += second != third ? 1 : 0;
+                         }
+                       }
+                       return std::to_string(torn);
+                     }),
+          "0");
+  BOOST_CHECK_EQUAL(first, std::uint64_t{4} * rounds);
+  BOOST_CHECK_EQUAL(second, std::uint64_t{rounds});
 }
 
 /// Ranks make segments together and let go of them in an order of their own. What a rank reads of one that it holds is
