@@ -19,11 +19,17 @@ struct place {
   std::shared_ptr<node> meets;
 };
 
+/// In a `catch` of a function that Python calls without pybind11: what was thrown becomes Python's exception.
+void set_python_error() noexcept;
+
 void bind_errors(py::module_& module);   ///< exceptions, signals and places in the user's script
 void bind_node(py::module_& module);
 void bind_segment(py::module_& module);
 void bind_arena(py::module_& module);
 void bind_work(py::module_& module);
+void bind_locks(py::module_& module);    ///< Lock, RWLock's two sides
+void bind_counter(py::module_& module);
+void bind_barrier(py::module_& module);
 void bind_reduce(py::module_& module);
 void bind_add(py::module_& module);
 void bind_buffer(py::module_& module);

@@ -117,6 +117,17 @@ void translate(std::exception_ptr thrown)
 
 }  // namespace
 
+void set_python_error() noexcept
+{
+  try {
+    translate(std::current_exception());
+  } catch (py::error_already_set& what) {
+    what.restore();
+  } catch (const std::exception& what) {
+    PyErr_SetString(PyExc_RuntimeError, what.what());
+  }
+}
+
 void bind_errors(py::module_& module)
 {
   py::register_local_exception_translator(&translate);

@@ -27,6 +27,9 @@ PYBIND11_MODULE(_core, module)
   bind_node(module);
   bind_arena(module);
   bind_work(module);
+  bind_locks(module);
+  bind_counter(module);
+  bind_barrier(module);
   bind_reduce(module);
   bind_add(module);
   bind_limits(module);

@@ -126,6 +126,7 @@ void bind_segment(py::module_& module)
                              [](const segment& self) { return reinterpret_cast<std::uintptr_t>(self.data()); })
       .def_property_readonly("nbytes", &segment::size_bytes)
       .def_property_readonly("id", &segment::id)
+      .def_property_readonly("token", [](const segment& self) { return self.home() ? self.home()->token() : 0; })
       .def_property_readonly("description", &segment::description)
       .def_property_readonly("holders", &segment::holders)
       .def_property_readonly("kind", [](const segment& self) {
@@ -134,6 +135,17 @@ void bind_segment(py::module_& module)
   module.def(
       "find_segment", [](std::uintptr_t address) { return find_segment(reinterpret_cast<const void*>(address)); },
       "Local. The living segment that holds an address, or None.");
+  module.def(
+      "segment_of",
+      [](std::uint64_t token, std::uint64_t id) -> std::shared_ptr<segment> {
+        for (auto& one : living_segments()) {
+          if (one->home() && one->home()->token() == token && one->id() == id) {
+            return one;
+          }
+        }
+        return nullptr;
+      },
+      "Local. The living segment of a node (by its token) with that id, or None.");
   module.def("segments", &living_segments, "Local. All living segments of this process.");
   module.def(
       "attach", [](const py::tuple& from) { return attach(descriptor_of(from)); },

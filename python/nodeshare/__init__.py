@@ -12,6 +12,8 @@ array([1., 1., 1., 1., 1., 1., 1., 1.])
 from . import _core as _core
 from .arena import Arena, arena
 from .array import array
+from .barrier import Barrier
+from .counter import Counter
 from .creating import empty, empty_like, full, full_like, ones, ones_like, zeros, zeros_like
 from .error import Error, InvalidArgument, Mismatch, MPIError, OutOfSharedMemory, PeerError
 from .from_function import from_function
@@ -19,6 +21,7 @@ from .from_parts import from_parts
 from .from_source import from_source
 from .handle import handle, is_shared
 from .io import load, save
+from .locks import Lock, RWLock
 from .memory import memory, trim
 from .share import share
 from .shared_array import SharedArray
@@ -30,12 +33,16 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Arena",
+    "Barrier",
+    "Counter",
     "Error",
     "InvalidArgument",
+    "Lock",
     "MPIError",
     "Mismatch",
     "OutOfSharedMemory",
     "PeerError",
+    "RWLock",
     "SharedArray",
     "Topology",
     "Work",

@@ -120,6 +120,16 @@ class collective:
         made: _core.Arena = self._in_step(partial(_core.Arena, self._node), nbytes, reserve)
         return made
 
+    def make_words(self, make: Any) -> _core.Segment:
+        """Collective over the communicator, on one node. Memory of a lock or counter, by `make` of the core."""
+        made: _core.Segment = self._in_step(partial(make, self._node))
+        return made
+
+    def barrier(self) -> _core.Barrier:
+        """Collective over the communicator, on one node. A barrier of its ranks."""
+        made: _core.Barrier = self._in_step(partial(_core.Barrier, self._node))
+        return made
+
     def _in_step(self, call: Any, *rest: Any) -> Any:
         try:
             return call(self.name, plain_text(self.arguments), *rest)

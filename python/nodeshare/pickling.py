@@ -44,6 +44,25 @@ def attach(place: Any, descriptor: Any, why: str, layout: Layout, writable: bool
     return ArenaArray.at(segment, offset, layout, writable)
 
 
+def reduce_words(kind: type[Any], segment: _core.Segment) -> Any:
+    """Local. What pickle stores of a lock or counter."""
+    try:
+        descriptor, why = segment.describe(), ""
+    except Error as error:
+        descriptor, why = None, str(error)
+    return attach_words, (kind, (segment.token, segment.id), descriptor, why)
+
+
+def attach_words(kind: type[Any], place: tuple[int, int], descriptor: Any, why: str) -> Any:
+    """Local. The lock or counter again, in this rank's own memory, or where any process may have it."""
+    segment = _core.segment_of(*place)
+    if segment is None:
+        if descriptor is None:
+            raise Error(f"this process is no rank of the node that shares it, or has let go of it, and {why}")
+        segment = _core.attach(descriptor)
+    return kind._at(segment)
+
+
 def _is(segment: _core.Segment, token: int, number: int) -> bool:
     if segment.id != number:
         return False

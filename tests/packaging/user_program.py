@@ -40,6 +40,12 @@ def fill() -> float:
         many.sync()
         assert many.count == len(states)
     t = ns.topology()
+    lock, table, done = ns.Lock(t.node_comm), ns.RWLock(t.node_comm), ns.Counter(t.node_comm)
+    with lock, table.reader:
+        print(f"{done.add(2) + done.value} of {done!r}")
+    if table.writer.acquire(timeout=1.5):
+        table.writer.release()
+    ns.Barrier(t.node_comm).wait(60)
     start, stop = ns.local_range(100)
     total = float(np.asarray(a)[start:stop].sum())
     print(f"rank {t.rank} of {t.size}, on node {t.node} of {t.nodes}: {total}")
