@@ -229,6 +229,16 @@ def share(jobs: Jobs) -> Iterator[Figure]:
         yield in_times(what, found["share takes"], nbytes, 1.02)
 
 
+def locks(jobs: Jobs) -> Iterator[Figure]:
+    """Take a lock, and count, alone and by 2 ranks at once; peers: multiprocessing's Lock, and Value with its lock."""
+    for ranks, lock, counter in ((1, 1, 5), (2, 2, 10)):
+        found = jobs.python(ranks, "ranks_locks.py", jobs.few(31, 5), 100_000, env=A_CORE_EACH)
+        by = "alone" if ranks == 1 else f"by {ranks} ranks"
+        yield times_faster(f"Lock, {by}", found["lock"], "multiprocessing.Lock", found["mp_lock"], lock)
+        yield times_faster(f"Counter.add(), {by}", found["count"], "multiprocessing.Value", found["mp_value"], counter)
+
+
 ONE_ARRAY = (create, reserve, triad, sync, python, memory, arena, live)
 FILLING = (copies, again, parts, allreduce, nodes, files, share, extra)
-MEASURES: dict[str, Callable[[Jobs], Any]] = {one.__name__: one for one in (*ONE_ARRAY, *FILLING, weather)}
+TOGETHER = (locks,)
+MEASURES: dict[str, Callable[[Jobs], Any]] = {one.__name__: one for one in (*ONE_ARRAY, *FILLING, *TOGETHER, weather)}
