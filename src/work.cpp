@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "linux.hpp"
 #include "meeting.hpp"
 #include "nodeshare/error.hpp"
 
@@ -54,17 +55,22 @@ work::work(const topology& where, std::size_t count, std::size_t chunk, schedule
 {
 }
 
-work::work(const call& what, const std::shared_ptr<node>& home, std::size_t count, std::size_t chunk, schedule how)
+work::work(const call& what, const std::shared_ptr<node>& home, std::size_t count, std::size_t chunk, schedule how,
+           bool more)
     : count_(count),
       chunk_(chunk),
       how_(how),
       range_(range_of(home->where(), home->where().node_index, count)),
-      cells_(home->create(what, {.bytes = sizeof(cells) + sizeof(share) * static_cast<std::size_t>(home->where().node_size())}))
+      cells_(home->create(
+          what, {.bytes = sizeof(cells) + sizeof(share) * static_cast<std::size_t>(home->where().node_size())}, more))
 {
 }
 
 std::optional<std::pair<std::size_t, std::size_t>> work::next()
 {
+  if (linux_api::forked()) {
+    throw error("this process was forked from a rank: it takes no part in a work, of which the rank has its share");
+  }
   const topology_state& where = cells_->home()->where();
   const auto ranks = static_cast<std::size_t>(where.node_size());
   share& mine = shared().of[where.node_rank];
@@ -101,6 +107,9 @@ std::optional<std::pair<std::size_t, std::size_t>> work::next()
 
 void work::leave(std::size_t done_until)
 {
+  if (linux_api::forked()) {
+    return;
+  }
   share& mine = shared().of[cells_->home()->where().node_rank];
   const std::uint64_t until = std::clamp<std::uint64_t>(done_until < range_.first ? 0 : done_until - range_.first,
                                                         mine.first.load(), mine.last.load());
@@ -169,9 +178,18 @@ void allgather(const call& what, const std::shared_ptr<segment>& memory, const r
   } else if (done.home() != memory->home()) {
     trouble = {failure_kind::invalid_argument, "the work and the array belong to different communicators"};
   }
-  meetings.agree(what, trouble, scope::communicator, true);
-  if (const std::string missing = done.missing(); !missing.empty()) {
-    trouble = {failure_kind::other, "the work is not finished: " + missing};
+  const auto unfinished = [&] {
+    const std::string missing = done.missing();
+    return missing.empty() ? "" : "the work is not finished: " + missing;
+  };
+  try {
+    meetings.agree(what, trouble, scope::communicator, true);
+  } catch (const peer_error& why) {  // most often of a rank that ended: what did it take along?
+    const std::string also = unfinished();
+    throw peer_error(why.what() + (also.empty() ? "" : "; " + also));
+  }
+  if (const std::string why = unfinished(); !why.empty()) {
+    trouble = {failure_kind::other, why};
   }
   meetings.agree(what, trouble, scope::communicator, true);
   allgather(what, memory, layout, done.owners());

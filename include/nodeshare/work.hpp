@@ -30,13 +30,16 @@ class work {
   /// Collective over the communicator. `chunk` 0: guided. Throws `out_of_shared_memory`, `mismatch`.
   work(const topology& where, std::size_t count, std::size_t chunk = 0, schedule how = schedule::dynamic,
        std::source_location place = std::source_location::current());
-  work(const call& what, const std::shared_ptr<node>& home, std::size_t count, std::size_t chunk, schedule how);
+  /// @param more  another agreement of the same call follows
+  work(const call& what, const std::shared_ptr<node>& home, std::size_t count, std::size_t chunk, schedule how,
+       bool more = false);
 
   /// Local. The next indices for this rank as [first, last), nothing when there are no more. Asking for the next says
-  /// that the last ones are done.
+  /// that the last ones are done. Throws `error` in a forked child, which is no rank.
   std::optional<std::pair<std::size_t, std::size_t>> next();
 
-  /// Local. This rank leaves; of the indices it took last, those before `done_until` are done.
+  /// Local. This rank leaves; of the indices it took last, those before `done_until` are done. Does nothing in a forked
+  /// child.
   void leave(std::size_t done_until);
 
   /// Local. How many indices it deals in all; how many of this node's have been done.
@@ -63,9 +66,9 @@ class work {
   std::shared_ptr<segment> cells_;
 };
 
-/// Collective over the communicator. Each row of an array from the node that did it. Throws `error` on the ranks of a node
-/// whose part is not finished (naming the indices), `peer_error` on the others; `invalid_argument` if `rows` of the layout
-/// is not the work's count.
+/// Collective over the communicator. Each row of an array from the node that did it. Throws `error` on the ranks of a
+/// node whose part is not finished (naming the indices), `peer_error` on the others, or when a rank has ended (with
+/// what its node misses); `invalid_argument` if `rows` of the layout is not the work's count.
 void allgather(const call& what, const std::shared_ptr<segment>& memory, const row_layout& layout, const work& done);
 
 }  // namespace nodeshare

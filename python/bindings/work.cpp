@@ -7,10 +7,10 @@ void bind_work(py::module_& module)
 {
   py::class_<work>(module, "Work", "Deals indices, each to exactly one rank.")
       .def(py::init([](const place& where, const std::string& name, const std::string& arguments, std::size_t count,
-                       std::size_t chunk, bool dynamic) {
+                       std::size_t chunk, bool dynamic, bool more) {
              const py::gil_scoped_release release;
              return work(call(name, arguments), where.meets, count, chunk,
-                         dynamic ? schedule::dynamic : schedule::fixed);
+                         dynamic ? schedule::dynamic : schedule::fixed, more);
            }),
            "Collective over the communicator.")
       .def("next", &work::next, "Local. The next indices (first, last) for this rank, or None.")

@@ -110,9 +110,9 @@ class collective:
         """Collective over the communicator. Node 0's bytes, behind a header, as the file at `path`."""
         self._in_step(segment.write_file, offset, nbytes, path, header)
 
-    def deal(self, count: int, chunk: int, dynamic: bool) -> _core.Work:
+    def deal(self, count: int, chunk: int, dynamic: bool, more: bool = False) -> _core.Work:
         """Collective over the communicator. Work of `count` indices."""
-        made: _core.Work = self._in_step(partial(_core.Work, self._node), count, chunk, dynamic)
+        made: _core.Work = self._in_step(partial(_core.Work, self._node), count, chunk, dynamic, more)
         return made
 
     def arena(self, nbytes: int, reserve: bool) -> _core.Arena:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Work", "work"]
 
+_loops: list[Topology] = []  # of the works that this rank is in the midst of
+
 
 class Work:
-    """An iterator over this rank's share of indices (or items); made by `work`. It runs once.
+    """An iterator over this rank's share of indices (or items); made by `work`. It runs once, in one thread.
 
     Attributes
     ----------
@@ -42,20 +44,26 @@ class Work:
         return self.core.count
 
     def __iter__(self) -> Iterator[Any]:
+        items = self._items
+        return self.indices() if items is None else (items[index] for index in self.indices())
+
+    def indices(self) -> Iterator[int]:
+        """Local. As iterating, but for indices also where there are items."""
         if self._begun:
             raise Error("this work has been dealt out already: make a new one for each loop")
         self._begun = True
         return self._run()
 
-    def _run(self) -> Iterator[Any]:
-        core, items = self.core, self._items
+    def _run(self) -> Iterator[int]:
+        core = self.core
         report = _Progress(core) if self._progress and self.topology.rank == 0 else None
         done = 0  # all before this index is done
+        _loops.append(self.topology)
         try:
             while (chunk := core.next()) is not None:
                 for index in range(*chunk):
                     done = index
-                    yield index if items is None else items[index]
+                    yield index
                     done = index + 1
                     if report is not None:
                         report.update(done - chunk[0])
@@ -63,6 +71,9 @@ class Work:
                 report.finish()
         finally:  # also when the loop is left early: its last index then counts as not done
             core.leave(done)
+            _loops.remove(self.topology)
+            if report is not None:
+                report.close()
 
     def __repr__(self) -> str:
         return f"<Work: {len(self)} indices over {self.topology.size} ranks>"
@@ -79,12 +90,16 @@ def work(
     """Collective over the communicator. Deals each index (or item) to exactly one rank.
 
     Each node gets a contiguous block in proportion to its ranks; within the node ranks take chunks as they go.
-    Iterating is local.
+    Iterating is local. An index is done when the loop asks for the next one; not if its body raises, or the loop is
+    left there. What a rank that leaves early has not taken goes to the others of its node.
+
+    Several works may be made before their loops begin, which a rank may then go through in any order, or in turn.
+    Within a loop ranks hold different indices, so an inner work is over other communicators: ``comm=MPI.COMM_SELF``.
 
     Parameters
     ----------
     n : int or sequence
-        Number of indices, or items of which each rank holds the same.
+        Number of indices, or items of which each rank holds the same: whatever has a length and is indexed by 0, 1, ….
     chunk : int, optional
         How many indices a rank takes at once. Default: many at first, then fewer ("guided").
     schedule : {"dynamic", "static"}
@@ -97,7 +112,18 @@ def work(
     Raises
     ------
     InvalidArgument
-        For a negative `n`, a `chunk` below 1, another `schedule`.
+        For a negative `n`, a `chunk` below 1, another `schedule`; for dicts and pandas' tables, which are indexed by
+        labels.
+    Error
+        When a rank makes it in a loop over another work of the same communicator (of several ranks), or loops over one
+        work twice.
+    Mismatch
+        When ranks ask for different works, or have sequences of different lengths.
+
+    Notes
+    -----
+    Chunks by default are guided ones: OpenMP 5.2, 11.5.3, each at least an index and at most a quarter of a rank's even
+    share of what is left on the node.
 
     Examples
     --------
@@ -112,19 +138,45 @@ def work(
     """
     where = topology(comm)
     with collective(where, "work") as call:
-        counted = isinstance(n, (int, np.integer))
-        items: Any = None if counted else n
-        if not counted and not (hasattr(items, "__len__") and hasattr(items, "__getitem__")):
-            raise InvalidArgument(f"n is a {type(n).__name__}: a number, or a sequence (list(…) of it), is needed")
-        count = int(n) if counted else len(items)  # type: ignore[arg-type]
-        if not 0 <= count < 2**62:
-            raise InvalidArgument(f"n is {count}: a number of indices is not negative, and below 2**62")
-        if chunk is not None and (not isinstance(chunk, (int, np.integer)) or not 1 <= chunk < 2**62):
-            raise InvalidArgument(f"chunk is {chunk!r}: at least one index is taken at once, and fewer than 2**62")
-        if schedule not in ("dynamic", "static"):
-            raise InvalidArgument(f"schedule is {schedule!r}: allowed are 'dynamic' and 'static'")
-        call.arguments = f"{count}, chunk={chunk}, schedule={schedule!r}"
-        return Work(call.deal(count, int(chunk or 0), schedule == "dynamic"), items, progress, where)
+        return deal(call, where, n, chunk, schedule, progress)
+
+
+def deal(
+    call: collective,
+    where: Topology,
+    n: int | Sequence[Any],
+    chunk: int | None,
+    schedule: str,
+    progress: bool,
+    more: bool = False,
+) -> Work:
+    """Collective over the communicator, within a call. A work of `n` indices or items, as in `work`."""
+    if where.size > 1 and where in _loops:
+        raise Error(
+            "this rank is in a loop over another work of the same communicator, where each rank holds other indices: "
+            "deal before the loop, or over a communicator of this rank alone (comm=MPI.COMM_SELF)"
+        )
+    count = _length(n)
+    if not 0 <= count < 2**62:
+        raise InvalidArgument(f"n is {count}: a number of indices is not negative, and below 2**62")
+    if chunk is not None and (not isinstance(chunk, (int, np.integer)) or not 1 <= chunk < 2**62):
+        raise InvalidArgument(f"chunk is {chunk!r}: at least one index is taken at once, and fewer than 2**62")
+    if schedule not in ("dynamic", "static"):
+        raise InvalidArgument(f"schedule is {schedule!r}: allowed are 'dynamic' and 'static'")
+    call.arguments += f"{count}, chunk={chunk}, schedule={schedule!r}"
+    dealt = call.deal(count, int(chunk or 0), schedule == "dynamic", more)
+    return Work(dealt, None if isinstance(n, (int, np.integer)) else n, progress, where)
+
+
+def _length(items: Any) -> int:
+    """Local. Raises InvalidArgument for what has no items 0, 1, …: an iterator, a set, what is indexed by labels."""
+    if isinstance(items, (int, np.integer)):
+        return int(items)
+    by_labels = isinstance(items, Mapping) or hasattr(items, "iloc")  # pandas
+    indexed = hasattr(items, "__len__") and hasattr(items, "__getitem__") and getattr(items, "shape", None) != ()
+    if by_labels or not indexed:
+        raise InvalidArgument(f"n is a {type(items).__name__}: a number, or a sequence (list(…) of it), is needed")
+    return len(items)
 
 
 class _Progress:
@@ -150,6 +202,8 @@ class _Progress:
 
     def finish(self) -> None:
         self._show(self._total)  # the rest is under way on this node's other ranks
+
+    def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
 

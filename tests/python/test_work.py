@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Dealing out indices: each exactly once in the job, and never a row from a rank that did not do it."""
 
+import gc
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas
 import pytest
 from mpi4py import MPI
 from support import LAST, alive, leaves_nothing, one_failed, outcome, same, told, world  # noqa: F401
@@ -136,11 +139,116 @@ def test_two_works_interleaved():
     assert y.array.tolist() == [2 * i + 1 for i in range(31)]
 
 
+def test_two_works_one_after_the_other_whatever_their_order_on_a_rank():
+    x, y = ns.zeros(40, int), ns.zeros(31, int)
+    works = [(x, ns.work(40)), (y, ns.work(31, schedule="static"))]
+    for array, dealt in works[:: 1 if world.rank % 2 else -1]:
+        for i in dealt:
+            array[i] += i + 1
+    for array, dealt in works:
+        array.allgather(dealt)
+        assert array.array.tolist() == list(range(1, len(array) + 1))
+
+
+# --- loops in loops -------------------------------------------------------------------------------------------------
+
+
+def test_an_inner_work_of_this_rank_alone_is_done_in_full_for_each_outer_index():
+    table = ns.zeros((2 * world.size, 5))
+    rows = ns.work(2 * world.size)
+    for i in rows:
+        for j in ns.work(5, comm=MPI.COMM_SELF):
+            for k in ns.work(1, comm=MPI.COMM_SELF):
+                table[i, j] += 10 * i + j + k
+    table.allgather(rows)
+    assert table.array.tolist() == [[10 * i + j for j in range(5)] for i in range(2 * world.size)]
+
+
+def test_nodes_share_an_outer_work_and_their_ranks_an_inner_one():
+    t = ns.topology()
+    leaders = world.Split(0 if t.is_leader else MPI.UNDEFINED)
+    node = t.node_comm
+    table = ns.zeros((7, 5))
+    rows = ns.work(7, comm=leaders) if t.is_leader else None
+    mine = iter(rows) if t.is_leader else None
+    while (i := node.bcast(next(mine, None) if t.is_leader else None)) is not None:
+        cells = ns.work(5, comm=node)
+        for j in cells:
+            table[i, j] += 10 * i + j
+        for _ in ns.work(5, comm=node):  # also without an array
+            pass
+        node.Barrier()
+    table.allreduce_copies()
+    assert table.array.tolist() == [[10 * i + j for j in range(5)] for i in range(7)]
+    if t.is_leader:
+        leaders.Free()
+
+
+@pytest.mark.ranks(2, 3, 5)
+@pytest.mark.timeout(15)
+def test_an_inner_work_of_the_same_ranks_is_refused_by_all():
+    def loop():
+        for _ in ns.work(world.size, schedule="static"):  # as many on each rank: nothing else would be noticed
+            ns.work(5)
+
+    told(outcome(loop), ns.Error, "another work", "COMM_SELF")
+    assert everyone_s(ns.work(5)) == list(range(5))
+
+
+@pytest.mark.ranks(2, 3, 5)
+@pytest.mark.timeout(15)
+def test_an_inner_work_on_one_rank_against_another_call_is_told_to_all():
+    def loop():
+        for i in ns.work(world.size, schedule="static"):
+            if i == LAST:
+                ns.work(5)
+        ns.zeros(3)
+
+    one_failed(outcome(loop), LAST, ns.Error, "another work")
+
+
+@pytest.mark.ranks(2, 3, 5)
+@pytest.mark.timeout(15)
+def test_a_loop_that_is_over_in_whatever_way_is_no_outer_loop():
+    def stopped(way):
+        for i in ns.work(5 * world.size):
+            if way == "break":
+                break
+            if way == "raise":
+                raise KeyError(i)
+            if way == "return":
+                return
+
+    for way in ("break", "return", "raise", "end"):
+        assert type(outcome(lambda: stopped(way))) in (KeyError, type(None))  # noqa: B023
+    kept = iter(ns.work(["a"] * 5 * world.size))
+    next(kept)
+    kept.close()
+    cycle = [iter(ns.work(5 * world.size))]
+    cycle.append(cycle)
+    next(cycle[0])
+    del cycle
+    gc.collect()
+    assert everyone_s(ns.work(5)) == list(range(5))
+
+
+# --- threads --------------------------------------------------------------------------------------------------------
+
+
+def test_threads_have_a_work_each():
+    works = [ns.work(n, chunk=1) for n in (500, 300, 400)]
+    with ThreadPoolExecutor(len(works)) as pool:
+        done = list(pool.map(list, works))
+    for n, mine in zip((500, 300, 400), done):
+        assert everyone_s(mine) == list(range(n))
+
+
 # --- arguments ------------------------------------------------------------------------------------------------------
 
 BAD = [((-1,), {}), ((5, 0), {}), ((5, -3), {}), ((2.5,), {}), ((5,), {"schedule": "guided"}), ((5,), {"schedule": 1})]
 BAD += [((None,), {}), (({1, 2},), {}), (((i for i in [1]),), {}), ((2**70,), {}), ((5, 2.5), {}), ((5, "3"), {})]
-BAD += [((5, 2**70), {})]
+BAD += [((5, 2**70), {}), (({0: "a"},), {}), ((np.array(3),), {}), ((pandas.Series([1]),), {})]
+BAD += [((pandas.DataFrame({0: [1]}),), {})]
 
 
 @pytest.mark.parametrize("arguments, options", BAD, ids=str)
@@ -189,6 +297,19 @@ def test_progress_comes_from_rank_0_only_and_ends_at_100_percent(capfd):
 def test_progress_of_nothing_says_nothing(capfd):
     assert list(ns.work(0, progress=True)) == []
     assert capfd.readouterr().err == ""
+
+
+def test_an_item_that_cannot_be_had_is_not_done():
+    class Items(list):
+        def __getitem__(self, i):
+            if i == 0:
+                raise OSError("no such item")
+            return i
+
+    n = 3 * world.size
+    y, dealt = ns.zeros(n), ns.work(Items(range(n)))
+    told(outcome(lambda: list(dealt)) or OSError("no such item"), OSError, "no such item")
+    told(outcome(lambda: y.allgather(dealt)), ns.Error if ns.topology().node == 0 else ns.PeerError, "indices 0 to ")
 
 
 def test_a_work_leaves_nothing_allocated():
