@@ -22,6 +22,7 @@ from .from_source import from_source
 from .handle import handle, is_shared
 from .io import load, save
 from .locks import Lock, RWLock
+from .map import map
 from .memory import memory, trim
 from .share import share
 from .shared_array import SharedArray
@@ -59,6 +60,7 @@ __all__ = [
     "is_shared",
     "load",
     "local_range",
+    "map",
     "memory",
     "ones",
     "ones_like",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import pickle
 import sys
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from .collective import collective
 from .layout import Layout
 from .pickling import attach
-from .rows import whole_run
+from .rows import block_runs, whole_run
 from .shared_array import SharedArray
 from .topology import Topology, topology
 
@@ -91,6 +92,39 @@ def share(obj: Any, *, root: int = 0, comm: CommLike = None) -> Any:
         return shared
 
 
+def allgather_objects(call: collective, where: Topology, mine: Any) -> list[Any]:
+    """Collective over the communicator, as the end of a call. Every rank's object, in rank order; arrays as in `share`.
+
+    A rank's part of the pages begins with a table: how many pieces there are, and how long each; the first is the table
+    itself, the second the stream.
+    """
+    stream, buffers = _pickled(mine, where)
+    pieces = [memoryview(stream), *buffers]
+    sizes = [8 * (len(pieces) + 2), *map(len, pieces)]
+    pieces.insert(0, np.array([len(sizes), *sizes]).data.cast("B"))
+    starts, total = _places(sizes)
+    call.agree(more=True)
+    edges = [*accumulate(call.gather(-(-total // _ALIGNMENT) * _ALIGNMENT), initial=0)]
+    layout = Layout((edges[-1],), np.dtype(np.uint8), "C", where, call.name)
+    segment = call.create(layout.nbytes, True, zeros=False, more=True)
+    memory = segment.ndarray(layout.dtype, layout.shape, layout.strides, True)
+    for start, piece in zip(starts, pieces):
+        memory[edges[where.rank] + start :][: len(piece)] = piece
+    call.replicate(segment, block_runs(layout, edges))
+    memory = SharedArray(segment, layout, False).array
+    everyone_s = [_object_of(part, where) for part in np.split(memory, edges[1:-1])]
+    call.agree()
+    return everyone_s
+
+
+def _object_of(part: np.ndarray, where: Topology) -> Any:
+    """Local. What a rank put into its part of the pages."""
+    numbers = part.view(np.int64)
+    sizes = numbers[1 : 1 + numbers[0]].tolist()
+    _, stream, *buffers = (part[start : start + size].data for start, size in zip(_places(sizes)[0], sizes))
+    return _unpickled(stream, buffers, where)
+
+
 def _places(sizes: list[int]) -> tuple[list[int], int]:
     """Local. Where each buffer begins, and the bytes of all."""
     starts, end = [], 0
@@ -107,7 +141,7 @@ def _pickled(obj: Any, where: Topology) -> tuple[bytes, list[memoryview]]:
     return stream.getvalue(), [buffer.raw() for buffer in buffers]
 
 
-def _unpickled(stream: bytes, buffers: list[memoryview], where: Topology) -> Any:
+def _unpickled(stream: Any, buffers: list[memoryview], where: Topology) -> Any:
     unpickler = _Unpickler(io.BytesIO(stream), buffers=buffers)
     unpickler.where = where
     return unpickler.load()

@@ -14,7 +14,8 @@ pytestmark = pytest.mark.ranks(1)
 MODULES = ["nodeshare"] + [f"nodeshare.{module.name}" for module in pkgutil.iter_modules(nodeshare.__path__)]
 WITH_EXAMPLES = {"nodeshare", "nodeshare.creating", "nodeshare.memory", "nodeshare.shared_array", "nodeshare.topology"}
 WITH_EXAMPLES |= {
-    f"nodeshare.{name}" for name in ("arena", "barrier", "counter", "io", "locks", "share", "work", "writing")
+    f"nodeshare.{name}"
+    for name in ("arena", "barrier", "counter", "io", "locks", "map", "share", "work", "writing")
 }
 WITH_EXAMPLES |= {f"nodeshare.from_{what}" for what in ("function", "parts", "source")}
 
