@@ -16,6 +16,16 @@ void bind_work(py::module_& module)
       .def("next", &work::next, "Local. The next indices (first, last) for this rank, or None.")
       .def("leave", &work::leave, "Local. This rank leaves, having done all before an index.")
       .def_property_readonly("count", &work::count)
+      .def(
+          "owners",
+          [](const work& self) {
+            std::vector<std::tuple<std::size_t, std::size_t, int>> out;
+            for (const row_block& one : self.owners()) {
+              out.emplace_back(one.first, one.last, one.node);
+            }
+            return out;
+          },
+          "Local. The blocks (first, last, node) of all nodes.")
       .def_property_readonly("node_range", &work::node_range)
       .def_property_readonly("done_on_node", &work::done_on_node);
 }

@@ -23,6 +23,7 @@ from .handle import handle, is_shared
 from .io import load, save
 from .locks import Lock, RWLock
 from .map import map
+from .map_blocks import map_blocks
 from .memory import memory, trim
 from .share import share
 from .shared_array import SharedArray
@@ -61,6 +62,7 @@ __all__ = [
     "load",
     "local_range",
     "map",
+    "map_blocks",
     "memory",
     "ones",
     "ones_like",

@@ -186,10 +186,14 @@ def test_nodes_share_an_outer_work_and_their_ranks_an_inner_one():
 
 @pytest.mark.ranks(2, 3, 5)
 @pytest.mark.timeout(15)
-def test_an_inner_work_of_the_same_ranks_is_refused_by_all():
+@pytest.mark.parametrize("inner", ["work", "map", "map_blocks"])
+def test_an_inner_work_of_the_same_ranks_is_refused_by_all(inner):
+    make = {"work": lambda: ns.work(5), "map": lambda: ns.map(abs, 5), "map_blocks": lambda: ns.map_blocks(abs, x)}
+    x = np.arange(5)
+
     def loop():
         for _ in ns.work(world.size, schedule="static"):  # as many on each rank: nothing else would be noticed
-            ns.work(5)
+            make[inner]()
 
     told(outcome(loop), ns.Error, "another work", "COMM_SELF")
     assert everyone_s(ns.work(5)) == list(range(5))
