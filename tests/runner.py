@@ -3,7 +3,7 @@
 
   cpp/NAME         a suite of the C++ tests, on all ranks      } in each run: a number of ranks, and how they are put on
   python/test_X    a file of pytest tests, on all ranks        } pretend nodes; the fast ones also with memfd as memory
-  faults, multinode, packaging                                   pytest files on no rank, which start what they need
+  faults, programs, multinode, packaging                         pytest files on no rank, which start what they need
   another_mpi/NAME                                               the fast ones of all this with an MPI of another family
 
 They mostly wait for ranks to start and to end, so four run at a time; only one of those that make hosts, and one of
@@ -102,10 +102,13 @@ def starts(fast: bool, memory_of_all: str | None, names: list[str]) -> list[Star
                 paths = [f"tests/python/{stem}.py" for stem in some]
                 plan.append(Start(name, where, [*mpiexec(int(ranks)), *pytest, *quick, *paths], env))
     env = {"NODESHARE_MEMORY": memory_of_all} if memory_of_all else {}
-    for folder in ["faults"] + ["multinode", "packaging"] * (not fast):
+    folders = {"faults": "", "programs": ""}
+    if not fast:
+        folders |= {"multinode": "hosts", "packaging": "builds"}
+    for folder, queue in folders.items():
         for file in sorted((root / "tests" / folder).glob("test_*.py")):
             words = [*pytest, *(["-m", "not slow"] * fast), str(file.relative_to(root))]
-            plan.append(Start(f"{folder}/{file.stem}", "", words, env, "" if folder == "faults" else folder))
+            plan.append(Start(f"{folder}/{file.stem}", "", words, env, queue))
     if not fast and memory_of_all is None:
         other = "mpich" if "openmpi" in Path(sys.prefix).name else "openmpi"
         plan.append(
