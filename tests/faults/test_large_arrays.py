@@ -34,6 +34,7 @@ PROGRAM = """
     source = np.memmap("large", "u1", "r")
     check(ns.from_source(source))
     check(ns.from_source(source, read="each-node"))
+    check(ns.map_blocks(np.copy, source))
     print("right", flush=True)
 """
 

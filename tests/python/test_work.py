@@ -6,7 +6,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import pandas
 import pytest
 from mpi4py import MPI
 from support import LAST, alive, leaves_nothing, one_failed, outcome, same, told, world  # noqa: F401
@@ -251,8 +250,7 @@ def test_threads_have_a_work_each():
 
 BAD = [((-1,), {}), ((5, 0), {}), ((5, -3), {}), ((2.5,), {}), ((5,), {"schedule": "guided"}), ((5,), {"schedule": 1})]
 BAD += [((None,), {}), (({1, 2},), {}), (((i for i in [1]),), {}), ((2**70,), {}), ((5, 2.5), {}), ((5, "3"), {})]
-BAD += [((5, 2**70), {}), (({0: "a"},), {}), ((np.array(3),), {}), ((pandas.Series([1]),), {})]
-BAD += [((pandas.DataFrame({0: [1]}),), {})]
+BAD += [((5, 2**70), {}), (({0: "a"},), {}), ((np.array(3),), {})]
 
 
 @pytest.mark.parametrize("arguments, options", BAD, ids=str)
@@ -266,6 +264,12 @@ def test_what_cannot_be_dealt_is_refused(arguments, options):
 def test_what_one_rank_cannot_deal_is_told_to_all(arguments, options):
     error = outcome(lambda: ns.work(*arguments, **options) if world.rank == LAST else ns.work(5))
     one_failed(error, LAST, ns.InvalidArgument)
+
+
+def test_tables_are_refused_as_they_are_indexed_by_labels():
+    pandas = pytest.importorskip("pandas")
+    for table in (pandas.Series([1, 2], [1, 0]), pandas.DataFrame({0: [1]})):
+        told(outcome(lambda: ns.work(table)), ns.InvalidArgument, type(table).__name__, "list(")  # noqa: B023
 
 
 # --- progress -------------------------------------------------------------------------------------------------------
