@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from figures import Figure, time_above, time_of, times_as_long, times_faster
-from jobs import CouldNotRun, Jobs, mpiexec, root, run
+from jobs import CouldNotRun, Jobs, here, mpiexec, read_samples, root, run
 
 MEMORIES = ("window", "memfd")
 FLAT = 1.5  # what counts as "flat in size", for sizes of 1 to 131072
@@ -238,7 +238,40 @@ def locks(jobs: Jobs) -> Iterator[Figure]:
         yield times_faster(f"Counter.add(), {by}", found["count"], "multiprocessing.Value", found["mp_value"], counter)
 
 
+def hours(jobs: Jobs) -> Iterator[Figure]:
+    """Share 1.5 GiB, calculate 8,760 hours of it on 2; peers: Pool, and joblib, SharedArray, pshmem, Ray if there."""
+    nbytes, processes = jobs.few(3 << 29, 1 << 26), 2
+    ours = ("in_place", "from_root")
+    peers = {
+        "shared_memory": "multiprocessing.shared_memory and Pool",
+        "sharedarray": "SharedArray and Pool",
+        "joblib": "joblib",
+        "pshmem": "pshmem",
+        "ray": "Ray",
+    }
+    order = random.Random(1)
+    found: dict[str, list[float]] = {}
+    for _ in range(jobs.few(5, 1)):
+        for name in order.sample([*ours, *peers], len(ours) + len(peers)):
+            if name in (*ours, "pshmem"):
+                sample = jobs.python(processes, "ranks_hours.py", nbytes, name, env=A_CORE_EACH)
+            else:
+                words = [sys.executable, str(here / "processes_hours.py"), str(nbytes), str(processes), name]
+                sample = read_samples(run(words))
+            for what, values in sample.items():
+                found.setdefault(what, []).extend(values)
+    for mine, made in zip(ours, ("made in place", "of rank 0's array")):
+        what = f"8,760 hours of {nbytes / 2**30:.3g} GiB, 2 ranks, {made}"
+        for name, words in peers.items():
+            if name in found:
+                yield times_faster(what, found[mine], words, found[name], 1 if mine == "in_place" else None)
+        yield in_times(what, int(min(found[f"{mine} takes"])), nbytes, 1.02 if mine == "in_place" else None)
+    for name, words in peers.items():
+        if name in found:
+            yield in_times(words, int(min(found[f"{name} takes"])), nbytes)
+
+
 ONE_ARRAY = (create, reserve, triad, sync, python, memory, arena, live)
 FILLING = (copies, again, parts, allreduce, nodes, files, share, extra)
-TOGETHER = (locks,)
-MEASURES: dict[str, Callable[[Jobs], Any]] = {one.__name__: one for one in (*ONE_ARRAY, *FILLING, *TOGETHER, weather)}
+TOGETHER = (locks, hours, weather)
+MEASURES: dict[str, Callable[[Jobs], Any]] = {one.__name__: one for one in (*ONE_ARRAY, *FILLING, *TOGETHER)}
