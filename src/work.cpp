@@ -45,6 +45,7 @@ std::string arguments_of(std::size_t count, std::size_t chunk, schedule how)
 
 struct work::cells {
   std::atomic<std::uint64_t> next;  ///< first index of the node's block that nobody has taken
+  std::atomic<std::uint32_t> stopped;
   share of[1];                      ///< by node rank; there are as many as ranks
 };
 
@@ -117,6 +118,10 @@ void work::leave(std::size_t done_until)
   mine.first.store(until);
   mine.left.store(1);
 }
+
+void work::stop() noexcept { shared().stopped.store(1); }
+
+bool work::stopped() const noexcept { return shared().stopped.load() != 0; }
 
 std::size_t work::done_on_node() const noexcept
 {

@@ -42,6 +42,10 @@ class work {
   /// child.
   void leave(std::size_t done_until);
 
+  /// Local. Leaves word for the ranks of this node that the rest is in vain; they look for it as they like.
+  void stop() noexcept;
+  [[nodiscard]] bool stopped() const noexcept;
+
   /// Local. How many indices it deals in all; how many of this node's have been done.
   [[nodiscard]] std::size_t count() const noexcept { return count_; }
   [[nodiscard]] std::size_t done_on_node() const noexcept;

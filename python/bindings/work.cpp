@@ -15,6 +15,8 @@ void bind_work(py::module_& module)
            "Collective over the communicator.")
       .def("next", &work::next, "Local. The next indices (first, last) for this rank, or None.")
       .def("leave", &work::leave, "Local. This rank leaves, having done all before an index.")
+      .def("stop", &work::stop, "Local. Leaves word for the node's ranks that the rest is in vain.")
+      .def_property_readonly("stopped", &work::stopped)
       .def_property_readonly("count", &work::count)
       .def(
           "owners",

@@ -62,8 +62,9 @@ def map(
     InvalidArgument
         For an `f` that can't be called, and an `out` that does not fit; when f gives what does not fit into a row.
     Exception
-        What `f` raised, on the rank where it did; the others raise `PeerError` with its text when they have done
-        theirs. Rows of `out` that were computed by then stay, on the nodes that did.
+        What `f` raised, on the rank where it did; the others raise `PeerError` with its text: those of its node after
+        the item that they are at, those of other nodes when their items are done. Rows of `out` that were computed by
+        then stay, on the nodes that did.
 
     Others: see `work`.
 
@@ -85,16 +86,22 @@ def map(
         if out is not None and out.shape[:1] != (len(dealt),):
             raise InvalidArgument(f"out has shape {out.shape}: a row for each of the {len(dealt)} items is needed")
         all_items = range(len(dealt)) if isinstance(items, (int, np.integer)) else items
-        if out is None:
-            done = {i: f(all_items[i]) for i in dealt.indices()}
-            results: dict[int, Any] = {}
-            for part in allgather_objects(call, where, done):
-                results.update(part)
-            return [results[i] for i in range(len(dealt))]
-        for i in dealt.indices():
-            put(out.array[i, ...], f(all_items[i]), f"f(items[{i}])")
-        call.allgather_work(out._memory, (*out._layout.row_layout, out._offset or 0), dealt.core)
-        return out
+        done: dict[int, Any] = {}
+
+        def compute(i: int) -> None:
+            result = f(all_items[i])
+            if out is None:
+                done[i] = result
+            else:
+                put(out.array[i, ...], result, f"f(items[{i}])")
+
+        dealt.run(compute)
+        if out is not None:
+            call.allgather_work(out._memory, (*out._layout.row_layout, out._offset or 0), dealt.core)
+            return out
+        for part in allgather_objects(call, where, done):
+            done.update(part)
+        return [done[i] for i in range(len(dealt))]
 
 
 def require_out(call: collective, where: Topology, out: Any) -> None:

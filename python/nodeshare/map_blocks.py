@@ -81,8 +81,9 @@ def map_blocks(
         For an `f` that can't be called, or of which no dtype can be inferred; chunks that do not add up to the shape;
         an `out` that does not fit; when f gives another shape, or what does not fit into the dtype.
     Exception
-        What `f` raised, on the rank where it did; the others raise `PeerError` with its text when they have done their
-        blocks. Blocks of `out` that were computed by then stay, on the nodes that did.
+        What `f` raised, on the rank where it did; the others raise `PeerError` with its text: those of its node after
+        the block that they are at, those of other nodes when theirs are done. Blocks of `out` that were computed by
+        then stay, on the nodes that did.
 
     Others: see `work`, `empty`.
 
@@ -116,8 +117,7 @@ def map_blocks(
             blocks.require_fits(out, dtype)
             made, casting = out, "same_kind"
         dealt = deal(call, where, math.prod(blocks.counts), None, "dynamic", False, more=True)
-        for number in dealt.indices():
-            blocks.compute(number, made, casting)
+        dealt.run(lambda number: blocks.compute(number, made, casting))
         made._replicate(call, blocks.runs(made, dealt.core))
         return made
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,6 +53,17 @@ class Work:
             raise Error("this work has been dealt out already: make a new one for each loop")
         self._begun = True
         return self._run()
+
+    def run(self, body: Callable[[int], None]) -> None:
+        """Local. Calls `body` for this rank's indices. When it raises, other ranks of the node go no further either."""
+        try:
+            for index in self.indices():
+                if self.core.stopped:
+                    break
+                body(index)
+        except BaseException:
+            self.core.stop()
+            raise
 
     def _run(self) -> Iterator[int]:
         core = self.core

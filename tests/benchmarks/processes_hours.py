@@ -2,6 +2,7 @@
 """In plain Python: a year's weather (hours.py), once, by processes that share an array in one of the ways of today.
 
 Run as: processes_hours.py BYTES PROCESSES shared_memory|sharedarray|joblib|ray. The processes have been started before.
+Of joblib's file, which has a copy of the array, the weight holds only what processes still map at the end.
 """
 
 from __future__ import annotations

@@ -154,6 +154,12 @@ def one_failed(error, rank, kind, *words):
     return told(error, ns.PeerError, f"rank {rank} on ", where, kind.__name__, *words)
 
 
+def some_failed(error, kind, *words):
+    """Collective. Where at least one rank failed: each has its own exception, or a PeerError of one that failed."""
+    assert kind in world.allgather(type(error))
+    return told(error, kind, *words) if type(error) is kind else told(error, ns.PeerError, kind.__name__, *words)
+
+
 def alive():
     """Return how many arrays this rank holds, and how many pieces of memory without a name it maps; on all ranks."""
     for comm in (MPI.COMM_WORLD, MPI.COMM_SELF, ns.topology().node_comm):

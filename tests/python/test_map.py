@@ -1,10 +1,24 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A function of each item: computed once in the job, its results the same on all ranks."""
 
+import time
+
 import numpy as np
 import pytest
 from mpi4py import MPI
-from support import DTYPES, LAST, content, leaves_nothing, one_failed, only, outcome, same, told, world  # noqa: F401
+from support import (  # noqa: F401
+    DTYPES,
+    LAST,
+    content,
+    leaves_nothing,
+    one_failed,
+    only,
+    outcome,
+    same,
+    some_failed,
+    told,
+    world,
+)
 
 import nodeshare as ns
 
@@ -143,10 +157,30 @@ def test_a_function_that_raises_for_one_item_ends_all(with_out):
     one_raised(lambda: ns.map(f, 20, out), ZeroDivisionError, "item five")
 
 
+@pytest.mark.ranks(2, 3, 5)
+@pytest.mark.timeout(30)
+def test_the_ranks_of_a_node_go_no_further_when_one_has_failed():
+    t = ns.topology()
+    done = 0
+
+    def f(i):
+        nonlocal done
+        if world.rank == 0:
+            raise ZeroDivisionError(i)
+        if t.node == 0:  # but for an item that it was at, it waits for the word
+            time.sleep(0.02)
+        done += 1
+
+    n = 1000 * world.size
+    one_failed(outcome(lambda: ns.map(f, n)), 0, ZeroDivisionError)
+    on_node = sum(world.allgather(done)[rank] for rank in t.ranks_on(0))
+    assert on_node < 500 * len(t.ranks_on(0))  # else 20 s would have passed
+
+
 @pytest.mark.parametrize("with_out", [False, True])
 def test_a_function_that_raises_for_all_items_ends_all(with_out):
     out = ns.zeros(20 * world.size) if with_out else None
-    told(outcome(lambda: ns.map(lambda i: 1 // 0, 20 * world.size, out)), ZeroDivisionError)
+    some_failed(outcome(lambda: ns.map(lambda i: 1 // 0, 20 * world.size, out)), ZeroDivisionError)
 
 
 def test_a_result_that_cannot_be_pickled_ends_all():

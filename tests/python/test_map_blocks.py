@@ -7,7 +7,20 @@ from itertools import product
 import numpy as np
 import pytest
 from mpi4py import MPI
-from support import DTYPES, LAST, content, leaves_nothing, one_failed, only, outcome, own, same, told, world  # noqa: F401
+from support import (  # noqa: F401
+    DTYPES,
+    LAST,
+    content,
+    leaves_nothing,
+    one_failed,
+    only,
+    outcome,
+    own,
+    same,
+    some_failed,
+    told,
+    world,
+)
 
 import nodeshare as ns
 from nodeshare.map_blocks import _boxes
@@ -206,7 +219,7 @@ def test_a_dtype_that_the_values_do_not_keep_to_is_refused():
         return block.astype(str) if block.any() else block.astype("U1")
 
     error = outcome(lambda: ns.map_blocks(f, np.arange(10, 10 + 8 * world.size)))
-    told(error, ns.InvalidArgument, "<U1", "another dtype")
+    some_failed(error, ns.InvalidArgument, "<U1", "another dtype")
 
 
 def test_a_block_is_read_only():
@@ -214,7 +227,7 @@ def test_a_block_is_read_only():
         block += 1
         return block
 
-    assert "read-only" in str(outcome(lambda: ns.map_blocks(f, ns.ones(8 * world.size), dtype=float)))
+    some_failed(outcome(lambda: ns.map_blocks(f, ns.ones(8 * world.size), dtype=float)), ValueError, "read-only")
 
 
 BAD = {
