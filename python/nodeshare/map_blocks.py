@@ -35,6 +35,7 @@ _BLOCKS_PER_RANK = 4  # by default, where rows suffice: so that a slow block doe
 def map_blocks(
     f: Callable[..., Any],
     a: Any,
+    /,
     *,
     chunks: Any = None,
     dtype: Any = None,

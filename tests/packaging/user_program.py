@@ -39,6 +39,10 @@ def fill() -> float:
         states = [many.full((2, 3), 1.5, np.float32) for _ in range(10)]
         many.sync()
         assert many.count == len(states)
+    means = ns.map(np.mean, 100, out=ns.zeros(100))
+    roots = ns.map_blocks(np.sqrt, means, chunks=10, dtype=np.float32)
+    lengths: list[int] = ns.map(len, ["rain", "wind"])
+    assert roots.shape == (100,) and len(lengths) == 2
     t = ns.topology()
     lock, table, done = ns.Lock(t.node_comm), ns.RWLock(t.node_comm), ns.Counter(t.node_comm)
     with lock, table.reader:

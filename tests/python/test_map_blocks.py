@@ -106,7 +106,11 @@ def test_words_for_the_function_are_passed_on():
     def f(block, times, add=0, **more):
         return block * times + add + more["third"]
 
+    def g(block, a, f):
+        return block * a + f
+
     x = ns.array(np.arange(10))
+    assert ns.map_blocks(g, x, a=2, f=1).array.tolist() == [2 * i + 1 for i in range(10)]
     assert ns.map_blocks(f, x, times=2, third=5).array.tolist() == [2 * i + 5 for i in range(10)]
     assert ns.map_blocks(f, x, times=x.array[1], add=1, third=0).array.tolist() == [i + 1 for i in range(10)]
 
