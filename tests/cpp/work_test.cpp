@@ -143,6 +143,18 @@ BOOST_AUTO_TEST_CASE(when_all_ranks_have_come_to_the_end_the_work_is_finished)
   }
 }
 
+BOOST_AUTO_TEST_CASE(a_word_to_stop_is_seen_by_the_ranks_of_its_node)
+{
+  dealt hours(world(), 1000);
+  BOOST_CHECK(!hours.stopped());
+  hours.home()->meet(call("sync", ""));
+  if (world().rank() == 0) {
+    hours.stop();
+  }
+  hours.home()->meet(call("sync", ""));
+  BOOST_CHECK_EQUAL(hours.stopped(), world().node() == 0);
+}
+
 BOOST_AUTO_TEST_CASE(two_works_are_dealt_side_by_side)
 {
   dealt a(world(), 300);
