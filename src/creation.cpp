@@ -19,23 +19,6 @@
 namespace nodeshare {
 namespace {
 
-/// Makes this rank's pages present.
-failure populate(std::span<std::byte> mine, int ranks)
-{
-  const look_ahead look = look_ahead_of(ranks);
-  for (std::size_t done = 0; done < mine.size(); done += step_bytes) {
-    const std::size_t step = std::min(step_bytes, mine.size() - done);
-    failure trouble = look(step);
-    if (!trouble) {
-      trouble = linux_api::populate(mine.data() + done, step);
-    }
-    if (trouble) {
-      return trouble;
-    }
-  }
-  return {};
-}
-
 /// By the leader: a free place for a segment's word, which counts all ranks from now on.
 failure take_place(control_page& page, std::uint32_t& next, bool reserve, std::uint32_t& out)
 {
@@ -76,7 +59,7 @@ failure take_used_pages(std::span<std::byte> mine, int ranks, bool reserve, bool
     return {};  // nothing is taken before it is touched
   }
   if ((reserve || wanted == content::zeros) && !reserved) {
-    if (failure trouble = populate(mine, ranks)) {
+    if (failure trouble = populate(mine, look_ahead_of(ranks))) {
       return trouble;
     }
   }
@@ -222,7 +205,7 @@ failure node::take_memory(const segment_plan& chosen, const memory_request& want
   // New pages that hold something already (a stale backing file, a device that placed them) are given back: fresh ones
   // are zero. Where that can't be, they are as good as used ones.
   if (!chosen.recycled && linux_api::punch(mine.data(), mine.size())) {
-    return wanted.reserve ? populate(mine, ranks) : failure{};
+    return wanted.reserve ? populate(mine, look_ahead_of(ranks)) : failure{};
   }
   return take_used_pages(mine, ranks, wanted.reserve, reserved, wanted.holds);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "limits.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <utility>
@@ -31,6 +32,16 @@ void look_at_group(rank_record& mine, std::size_t bytes)
 
 constexpr const char* group_remedy = ": ask for more memory (Slurm: --mem, a container: --memory), use more nodes, or make "
                                      "the array smaller";
+constexpr const char* available_remedy = " of memory are available there: make the array smaller, use more nodes or nodes "
+                                         "with more memory, or see what else runs there";
+
+failure look_at_group_now(std::size_t needed)
+{
+  const auto group = headroom();
+  return group && group->bytes < needed
+             ? out_of_memory(bytes_text(group->bytes) + " are left in the control group " + group->group + group_remedy)
+             : failure{};
+}
 
 }  // namespace
 
@@ -48,9 +59,7 @@ failure look_at_limits(const topology_state& where, rank_record& mine, const std
   if (reserve && bytes >= worth_asking_memory) {
     const auto needed = with_page_tables(bytes, where.node_size());
     if (const auto available = linux_api::memory_available(); available && *available < needed) {
-      return out_of_memory(bytes_text(*available) +
-                           " of memory are available there: make the array smaller, use more nodes or nodes with more "
-                           "memory, or see what else runs there");
+      return out_of_memory(bytes_text(*available) + available_remedy);
     }
   }
   const memory_kind preferred = preferred_memory(where);
@@ -116,11 +125,32 @@ look_ahead look_ahead_of(int ranks)
       return {};
     }
     unseen = 0;
-    const auto group = headroom();
-    return group && group->bytes < with_page_tables(step_bytes, 1) * static_cast<std::size_t>(ranks)
-               ? out_of_memory(bytes_text(group->bytes) + " are left in the control group " + group->group + group_remedy)
-               : failure{};
+    return look_at_group_now(with_page_tables(step_bytes, 1) * static_cast<std::size_t>(ranks));
   };
+}
+
+failure look_now(std::size_t bytes)
+{
+  const std::size_t needed = with_page_tables(bytes, 1);
+  if (const auto available = linux_api::memory_available(); available && *available < needed) {
+    return out_of_memory(bytes_text(*available) + available_remedy);
+  }
+  return look_at_group_now(needed);
+}
+
+failure populate(std::span<std::byte> pages, const look_ahead& look)
+{
+  for (std::size_t done = 0; done < pages.size(); done += step_bytes) {
+    const std::size_t step = std::min(step_bytes, pages.size() - done);
+    failure trouble = look(step);
+    if (!trouble) {
+      trouble = linux_api::populate(pages.data() + done, step);
+    }
+    if (trouble) {
+      return trouble;
+    }
+  }
+  return {};
 }
 
 }  // namespace nodeshare

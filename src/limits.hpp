@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <span>
 #include <string>
 
 #include "control_page.hpp"
@@ -35,6 +36,12 @@ inline constexpr std::size_t step_bytes = std::size_t{64} << 20;
 /// Local. A look, now and then while `ranks` ranks take pages, at what the control groups leave: other programs take memory
 /// too.
 look_ahead look_ahead_of(int ranks);
+
+/// Local. A look, each time, at what the control groups and the system leave to a rank that takes pages alone.
+failure look_now(std::size_t bytes);
+
+/// Local. Makes pages present in steps, with a look before each.
+failure populate(std::span<std::byte> pages, const look_ahead& look);
 
 failure out_of_memory(std::string text);
 

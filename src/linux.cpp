@@ -61,12 +61,19 @@ bool populate_by_reading_zeros(std::byte* address, std::size_t bytes)
 
 std::atomic<bool> in_forked_child{false};
 thread_local constinit std::uint64_t name_of_this_thread = 0;
+std::atomic<std::uint64_t> name_of_this_process{0};
 
 std::uint64_t start_bits(pid_t thread) noexcept
 {
   constexpr std::uint64_t most = (std::uint64_t{1} << thread_start_bits) - 1;
   const std::uint64_t start = start_time(thread);
   return start == 0 ? 0 : 1 + start % most;
+}
+
+std::uint64_t name_of(pid_t thread, bool of_forked_child) noexcept
+{
+  return static_cast<std::uint64_t>(thread) | start_bits(thread) << thread_start_at |
+         (of_forked_child ? thread_of_forked_child : 0);
 }
 
 /// A futex is 32 bits.
@@ -299,11 +306,20 @@ std::uint64_t this_thread() noexcept
 {
   if (name_of_this_thread == 0) {
     const bool child = forked();  // and has the name forgotten in children
-    const auto id = static_cast<pid_t>(::syscall(SYS_gettid));
-    name_of_this_thread = static_cast<std::uint64_t>(id) | start_bits(id) << thread_start_at;
-    name_of_this_thread |= child ? thread_of_forked_child : 0;
+    name_of_this_thread = name_of(static_cast<pid_t>(::syscall(SYS_gettid)), child);
   }
   return name_of_this_thread;
+}
+
+std::uint64_t this_process() noexcept
+{
+  std::uint64_t name = name_of_this_process.load(std::memory_order_relaxed);
+  if (name == 0) {
+    const bool child = forked();  // likewise
+    name = name_of(::getpid(), child);
+    name_of_this_process.store(name, std::memory_order_relaxed);
+  }
+  return name;
 }
 
 bool thread_has_ended(std::uint64_t name) noexcept
@@ -375,6 +391,7 @@ bool forked() noexcept
   static const int registered = ::pthread_atfork(nullptr, nullptr, [] {
     in_forked_child.store(true, std::memory_order_relaxed);
     name_of_this_thread = 0;
+    name_of_this_process.store(0, std::memory_order_relaxed);
   });
   (void)registered;
   return in_forked_child.load(std::memory_order_relaxed);

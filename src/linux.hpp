@@ -101,6 +101,8 @@ inline constexpr unsigned thread_start_at = 38;
 inline constexpr unsigned thread_start_bits = 24;
 inline constexpr std::uint64_t thread_of_forked_child = std::uint64_t{1} << (thread_start_at + thread_start_bits);
 std::uint64_t this_thread() noexcept;
+/// Likewise this process, by its main thread.
+std::uint64_t this_process() noexcept;
 /// Whether the thread with that name has ended; false where /proc does not tell.
 bool thread_has_ended(std::uint64_t name) noexcept;
 

@@ -10,6 +10,7 @@
 #include "nodeshare/counter.hpp"
 #include "nodeshare/error.hpp"
 #include "nodeshare/file.hpp"
+#include "nodeshare/heap.hpp"
 #include "nodeshare/hooks.hpp"
 #include "nodeshare/mutex.hpp"
 #include "nodeshare/node.hpp"
