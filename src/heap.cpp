@@ -101,6 +101,7 @@ struct heap_words {
 
   std::byte* allocate(std::size_t bytes);
   failure grow(std::size_t bytes);
+  failure extend(std::size_t bytes);
   std::uint64_t take_pin();
   void collect() noexcept;
   void sweep();
@@ -187,14 +188,13 @@ void heap_words::sweep()
 {
   const auto all = static_cast<std::uint32_t>(pins_begun);
   std::map<std::uint64_t, bool> ended{{0, false}, {linux_api::this_process(), false}};
-  bool any = false;
   for (std::uint32_t place = 1; place <= all; ++place) {
     const std::uint64_t process = entry(place).process;
     if (!ended.contains(process)) {
-      any = (ended[process] = linux_api::thread_has_ended(process)) || any;
+      ended[process] = linux_api::thread_has_ended(process);
     }
   }
-  if (!any) {
+  if (std::none_of(ended.begin(), ended.end(), [](const auto& one) { return one.second; })) {
     return;
   }
   collect();  // what they still dropped: from now on they drop nothing
@@ -224,14 +224,22 @@ std::byte* heap_words::allocate(std::size_t bytes)
   return found;
 }
 
-/// Makes room for so many bytes behind what is there, if there is as much left.
+/// Makes room for so many bytes behind what is there, and for some more, if there is as much.
 failure heap_words::grow(std::size_t bytes)
 {
+  const std::size_t needed = linux_api::round_up(bytes + best_fit::PayloadPerAllocation, linux_api::page_size());
+  const std::size_t ample = std::clamp<std::size_t>(present.load(std::memory_order_relaxed), least_growth, step_bytes);
+  failure trouble = extend(std::max(needed, ample));
+  if (trouble && needed < ample) {
+    trouble = extend(needed);
+  }
+  return trouble;
+}
+
+failure heap_words::extend(std::size_t bytes)
+{
   const std::uint64_t now = present.load(std::memory_order_relaxed);
-  const std::size_t wanted =
-      std::max(linux_api::round_up(bytes + best_fit::PayloadPerAllocation, linux_api::page_size()),
-               std::clamp<std::size_t>(now, least_growth, step_bytes));
-  const std::size_t step = std::min<std::size_t>(wanted, left_to_grow());
+  const std::size_t step = std::min<std::size_t>(bytes, left_to_grow());
   if (failure trouble = make_present(at(blocks_at + now), step)) {
     return trouble;
   }

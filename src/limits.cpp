@@ -14,6 +14,8 @@ namespace nodeshare {
 namespace {
 
 constexpr std::size_t worth_asking_memory = std::size_t{1} << 20;
+/// Others take memory between a look and the pages, and groups count it in batches, one a processor.
+constexpr std::size_t left_to_others = std::size_t{16} << 20;
 
 /// Each rank that maps bytes pays their page tables too.
 std::size_t with_page_tables(std::size_t bytes, int ranks) { return bytes + bytes / 512 * static_cast<std::size_t>(ranks); }
@@ -131,7 +133,7 @@ look_ahead look_ahead_of(int ranks)
 
 failure look_now(std::size_t bytes)
 {
-  const std::size_t needed = with_page_tables(bytes, 1);
+  const std::size_t needed = with_page_tables(bytes, 1) + left_to_others;
   if (const auto available = linux_api::memory_available(); available && *available < needed) {
     return out_of_memory(bytes_text(*available) + available_remedy);
   }
