@@ -30,6 +30,7 @@ struct locked_by_the_heap {
 };
 using best_fit =
     boost::interprocess::rbtree_best_fit<locked_by_the_heap, boost::interprocess::offset_ptr<void>, heap::alignment>;
+constexpr std::size_t allocators_own = best_fit::PayloadPerAllocation;  // bytes, of each block
 
 constexpr std::uint64_t mark_of_a_heap = 0x70616568'65646f6e;
 constexpr std::size_t least_growth = std::size_t{1} << 20;
@@ -227,7 +228,7 @@ std::byte* heap_words::allocate(std::size_t bytes)
 /// Makes room for so many bytes behind what is there, and for some more, if there is as much.
 failure heap_words::grow(std::size_t bytes)
 {
-  const std::size_t needed = linux_api::round_up(bytes + best_fit::PayloadPerAllocation, linux_api::page_size());
+  const std::size_t needed = linux_api::round_up(bytes + allocators_own, linux_api::page_size());
   const std::size_t ample = std::clamp<std::size_t>(present.load(std::memory_order_relaxed), least_growth, step_bytes);
   failure trouble = extend(std::max(needed, ample));
   if (trouble && needed < ample) {
@@ -281,7 +282,7 @@ std::size_t heap_words::largest_free()
   } else {
     allocator().deallocate(largest);
   }
-  const std::size_t behind = left_to_grow() - std::min(left_to_grow(), best_fit::PayloadPerAllocation);
+  const std::size_t behind = left_to_grow() - std::min(left_to_grow(), allocators_own);
   const std::size_t most = std::max<std::size_t>(bytes, behind);
   return most - std::min(most, sizeof(block_header));
 }
