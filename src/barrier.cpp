@@ -13,7 +13,7 @@ barrier::barrier(const topology& where, std::source_location place)
 {}
 
 barrier::barrier(const call& what, std::shared_ptr<node> home)
-    : home_(std::move(home)), number_(home_->agreements()), description_(text_of(what))
+    : home_(std::move(home)), number_(home_->meetings().count()), description_(text_of(what))
 {
   require_one_node(what, home_);
   home_->agree(what);

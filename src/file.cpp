@@ -201,7 +201,7 @@ void write_file(const call& what, const std::shared_ptr<segment>& memory, std::s
   pending_failure trouble;
   trouble.run([&] {
     if (writes) {
-      mine = std::make_unique<draft>(target_of(path), memory->home()->token() ^ memory->home()->agreements());
+      mine = std::make_unique<draft>(target_of(path), memory->home()->token() ^ meetings.count());
     }
     if (leads) {
       mine->make();

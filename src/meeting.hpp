@@ -82,6 +82,8 @@ class meeting_place {
 
   /// How many agreements over the communicator this rank has come to.
   [[nodiscard]] std::uint64_t agreements() const noexcept { return agreements_; }
+  /// How many meetings it has come to: the same on all ranks of the node that are in one call.
+  [[nodiscard]] std::uint32_t count() const noexcept { return meetings_; }
 
   /// Whether each rank of the machine can have a core of its own, so that a wait may spin.
   [[nodiscard]] bool may_spin() const noexcept { return spin_; }

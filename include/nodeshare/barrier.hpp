@@ -40,7 +40,7 @@ class barrier {
   void meet(double seconds, std::source_location place) const;
 
   std::shared_ptr<node> home_;
-  std::uint64_t number_;  // among the calls over the communicator
+  std::uint64_t number_;  // that of a meeting of the node
   std::string description_;
 };
 

@@ -113,7 +113,8 @@ class node : public std::enable_shared_from_this<node> {
   /// Local. The topology's state, and the meetings, for the layers above.
   [[nodiscard]] const topology_state& where() const noexcept { return *where_; }
   [[nodiscard]] meeting_place& meetings() noexcept { return *meetings_; }
-  /// Local. How many agreements over the communicator this rank has come to.
+  /// Local. How many agreements over the communicator this rank has come to; after a mismatch that was caught, ranks may
+  /// have come to different ones.
   [[nodiscard]] std::uint64_t agreements() const noexcept;
   /// Local. Where this MPI keeps its shared windows; empty where none was made or they are no files.
   [[nodiscard]] const std::string& window_directory() const noexcept { return window_directory_; }

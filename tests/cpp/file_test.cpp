@@ -133,6 +133,18 @@ BOOST_AUTO_TEST_CASE(a_part_of_the_memory_is_written_as_node_0_has_it)
   BOOST_CHECK(read(in / "x") == text_of(patterned(1000)).substr(100, 500));
 }
 
+BOOST_AUTO_TEST_CASE(files_are_written_after_ranks_have_called_different_things,
+                     *boost::unit_test::precondition(a_crowded_node))
+{
+  const folder in;
+  const nodeshare::shared_array<int> a(world(), {3});
+  const memory b = patterned(4000);
+  const int odd = world().ranks_on(*crowded_node()).back();
+  BOOST_CHECK_THROW(world().rank() == odd ? a.sync() : a.bcast(0), error);
+  write_all(in / "x", b);
+  BOOST_CHECK(read(in / "x") == text_of(b));
+}
+
 BOOST_AUTO_TEST_CASE(a_file_that_is_replaced_passes_on_its_mode_and_a_link_stays_one)
 {
   const folder in;
