@@ -6,11 +6,11 @@
   faults, programs, multinode, packaging                         pytest files on no rank, which start what they need
   another_mpi/NAME                                               the fast ones of all this with an MPI of another family
 
-They mostly wait for ranks to start and to end, so four run at a time; only one of those that make hosts, and one of
-those that make builds. Counted are test cases, once for each start. Skips are listed with their reasons; a test that
-hangs is a failure, names itself and its ranks, and costs its start. Suites and files are started many at a time, as
-starting ranks takes longer than most of them. The list of runs is in tests/cpp/CMakeLists.txt. With NODESHARE_MEMORY
-set, all is run on that memory.
+They mostly wait for ranks to start and to end, so three run at a time; of those that make hosts or builds only one.
+Counted are test cases, once for each start. Skips are listed with their reasons; a test that hangs is a failure, names
+itself and its ranks, and costs its start. Suites and files are started many at a time, as starting ranks takes longer
+than most of them. The list of runs is in tests/cpp/CMakeLists.txt. With NODESHARE_MEMORY set, all is run on that
+memory.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from pathlib import Path
 
 from launch import Ended, Job, mpiexec
 
-SECONDS_PER_START = 480  # a case has 60 (main.cpp, conftest.py)
-SECONDS_FOR_ALL = 45 * 60  # a bound for what is stuck
+SECONDS_PER_START = 900  # a case has 60 (main.cpp, conftest.py)
+SECONDS_FOR_ALL = 75 * 60  # a bound for what is stuck
 LINES_OF_A_FAILURE = 80
 NOTHING_SELECTED = 5  # pytest's exit code
-PER_START = {"cpp": 100, "python": 12}  # suites, files
+PER_START = {"cpp": 100, "python": 6}  # suites, files
 # What these test happens on a rank or within a node. With MANY ranks they run on one node, the others on several.
 MANY = 5
 WITHIN_A_NODE = "closing doctests harness held_window info layout memory numpy_words pickling reserve".split()
@@ -104,7 +104,7 @@ def starts(fast: bool, memory_of_all: str | None, names: list[str]) -> list[Star
     env = {"NODESHARE_MEMORY": memory_of_all} if memory_of_all else {}
     folders = {"faults": "", "programs": ""}
     if not fast:
-        folders |= {"multinode": "hosts", "packaging": "builds"}
+        folders |= dict.fromkeys(["multinode", "packaging"], "hosts and builds")
     for folder, queue in folders.items():
         for file in sorted((root / "tests" / folder).glob("test_*.py")):
             words = [*pytest, *(["-m", "not slow"] * fast), str(file.relative_to(root))]
@@ -238,7 +238,7 @@ def main() -> int:
         "-j",
         "--jobs",
         type=int,
-        default=4,
+        default=3,
         metavar="N",
         help="so many starts at a time, of those that may (%(default)s)",
     )
