@@ -55,6 +55,7 @@ class Start:
     argv: list[str]
     env: dict[str, str] = field(default_factory=dict)
     queue: str = ""  # starts of one queue come one after another, beside all else: they make hosts, or builds
+    alone: bool = False  # after all else: ranks of an MPI that spins leave those that yield to each other no time
 
 
 def runs() -> dict[str, bool]:
@@ -115,8 +116,8 @@ def starts(fast: bool, memory_of_all: str | None, names: list[str]) -> list[Star
             Start(
                 f"another_mpi/{other}",
                 "",
-                ["bash", "tests/run.sh", "--mpi", other, "--fast", "-j", "1"],
-                queue="another MPI",
+                ["bash", "tests/run.sh", "--mpi", other, "--fast", "-j", "2"],
+                alone=True,
             )
         )
     return [start for start in plan if start.where or wanted(start.name)]
@@ -154,10 +155,11 @@ class Starter:
         return ended, limit
 
     def run_all(self, plan: list[Start]) -> Iterator[tuple[Start, Ended | None, float]]:
-        """Run all; yield them in order, those of queues last, each as soon as it has ended."""
+        """Run all; yield them in order, those of queues and those that run alone last, each as soon as it has ended."""
         queues: dict[str, list[Start]] = {}
         for start in plan:
-            queues.setdefault(start.queue, []).append(start)
+            if not start.alone:
+                queues.setdefault(start.queue, []).append(start)
         others = queues.pop("", [])
         # queues first, or they would be left at the end
         taken = [self._pool.submit(lambda queue=queue: [*map(self.run, queue)]) for queue in queues.values()]
@@ -166,6 +168,9 @@ class Starter:
         for queue, all_ended in zip(queues.values(), taken):
             for start, ended in zip(queue, all_ended.result()):
                 yield start, *ended
+        for start in plan:
+            if start.alone:
+                yield start, *self.run(start)
 
     def __enter__(self) -> Starter:
         return self
