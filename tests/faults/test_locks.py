@@ -170,6 +170,7 @@ def test_ctrl_c_ends_a_wait_without_the_lock(job, make):
             other.release()
         comm.Barrier()
         assert not lock.locked()
+        comm.Barrier()
         with lock:
             print("well", flush=True)
         """,
