@@ -3,20 +3,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import _core
-from .collective import collective
-from .pickling import reduce_words
-from .topology import topology
+from .words import Words
 
 if TYPE_CHECKING:
-    from .topology import CommLike
+    from typing_extensions import Self
 
 __all__ = ["Counter"]
 
 
-class Counter(_core.Counter):
+class Counter(Words, _core.Counter):
     """A number, 0 at first, to which the ranks of a node add, and their threads and forked children.
 
     Making one is collective over the communicator, whose ranks must be on one node; ``add(k=1)`` and ``value`` are
@@ -45,14 +43,9 @@ class Counter(_core.Counter):
 
     __slots__ = ("__weakref__",)
 
-    def __new__(cls, comm: CommLike = None) -> Counter:
-        where = topology(comm)
-        with collective(where, "Counter") as call:
-            return cls._at(call.make_words(_core.make_counter))
+    _name = "Counter"
+    _make = staticmethod(_core.make_counter)
 
     @classmethod
-    def _at(cls, segment: _core.Segment) -> Counter:
-        return super().__new__(cls, segment)
-
-    def __reduce__(self) -> Any:
-        return reduce_words(type(self), self._memory)
+    def _at(cls, segment: _core.Segment) -> Self:
+        return _core.Counter.__new__(cls, segment)

@@ -3,20 +3,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import _core
-from .collective import collective
-from .pickling import reduce_words
-from .topology import topology
+from .words import Words
 
 if TYPE_CHECKING:
-    from .topology import CommLike
+    from typing_extensions import Self
 
 __all__ = ["Lock", "RWLock"]
 
 
-class Lock(_core.Lock):
+class Lock(Words, _core.Lock):
     """A lock for the ranks of a node, and their threads and forked children; as `threading.Lock`.
 
     Making one is collective over the communicator, whose ranks must be on one node; ``acquire``, ``release`` and
@@ -52,20 +50,15 @@ class Lock(_core.Lock):
 
     __slots__ = ("__weakref__",)
 
-    def __new__(cls, comm: CommLike = None) -> Lock:
-        where = topology(comm)
-        with collective(where, "Lock") as call:
-            return cls._at(call.make_words(_core.make_lock))
+    _name = "Lock"
+    _make = staticmethod(_core.make_lock)
 
     @classmethod
-    def _at(cls, segment: _core.Segment) -> Lock:
-        return super().__new__(cls, segment)
-
-    def __reduce__(self) -> Any:
-        return reduce_words(type(self), self._memory)
+    def _at(cls, segment: _core.Segment) -> Self:
+        return _core.Lock.__new__(cls, segment)
 
 
-class RWLock:
+class RWLock(Words):
     """A lock that many may hold to read, or one to write: two sides, each with the methods of `Lock`.
 
     Making one is collective over the communicator, whose ranks must be on one node; the rest is local. Writers go
@@ -103,23 +96,19 @@ class RWLock:
     reader: _core.Reader
     writer: _core.Writer
 
-    def __init__(self, comm: CommLike = None) -> None:
-        where = topology(comm)
-        with collective(where, "RWLock") as call:
-            self._take(call.make_words(_core.make_rw_lock))
-
-    def _take(self, segment: _core.Segment) -> None:
-        self.reader = _core.Reader(segment)
-        self.writer = _core.Writer(segment)
+    _name = "RWLock"
+    _make = staticmethod(_core.make_rw_lock)
 
     @classmethod
-    def _at(cls, segment: _core.Segment) -> RWLock:
-        made = cls.__new__(cls)
-        made._take(segment)
+    def _at(cls, segment: _core.Segment) -> Self:
+        made = object.__new__(cls)
+        made.reader = _core.Reader(segment)
+        made.writer = _core.Writer(segment)
         return made
 
-    def __reduce__(self) -> Any:
-        return reduce_words(type(self), self.reader._memory)
+    @property
+    def _memory(self) -> _core.Segment:  # type: ignore[override]
+        return self.reader._memory
 
     def __repr__(self) -> str:
         return f"<RWLock: {self.reader!r}, {self.writer!r}>"
