@@ -20,6 +20,9 @@ namespace nodeshare {
 /// Whether meeting `a` lies before meeting `b`; the counters may wrap.
 constexpr bool before(std::uint32_t a, std::uint32_t b) noexcept { return static_cast<std::int32_t>(a - b) < 0; }
 
+/// How a rank's part in the job ended.
+enum ending : std::uint32_t { not_yet = 0, as_planned = 1, by_failure = 2 };
+
 /// One cache line per rank, written by its rank, read by all. Meeting `n` uses the fields of parity `n % 2`: nobody can
 /// be two meetings ahead of a rank that still reads.
 struct alignas(64) rank_line {
@@ -28,7 +31,7 @@ struct alignas(64) rank_line {
   std::atomic<std::uint64_t> arrival[2];
   std::atomic<std::uint32_t> sleepers;    ///< how many sleep on an arrival
   std::atomic<std::uint64_t> withdrawn;   ///< meeting * 4 + withdrawal: left although not all had come
-  std::atomic<std::uint32_t> ended;
+  std::atomic<std::uint32_t> ended;       ///< an `ending`
 
   static constexpr std::uint64_t arrival_of(std::uint32_t number, std::uint64_t digest) noexcept
   {

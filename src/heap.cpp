@@ -170,6 +170,8 @@ heap::statistics heap::usage()
           .views = words_->pins};
 }
 
+std::span<std::byte> heap::front() const noexcept { return words_->front(); }
+
 std::size_t heap::capacity() const noexcept { return words_->capacity; }
 
 }  // namespace nodeshare

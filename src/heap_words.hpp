@@ -80,6 +80,9 @@ struct heap_words {
   void sweep();
   void free_if_unused(std::uint64_t offset) noexcept;
 
+  /// What is left of the page that these words begin.
+  std::span<std::byte> front() noexcept;
+
   std::byte* at(std::uint64_t offset) noexcept { return reinterpret_cast<std::byte*>(this) + offset; }
   block_header& header(std::uint64_t offset) noexcept { return *reinterpret_cast<block_header*>(at(offset)); }
   heap_pin& entry(std::uint32_t place) noexcept { return reinterpret_cast<heap_pin*>(at(pins_at))[place - 1]; }
@@ -94,5 +97,13 @@ struct heap_words {
   failure extend(std::size_t bytes);
   void unpin(std::uint32_t place) noexcept;
 };
+
+inline std::span<std::byte> heap_words::front() noexcept
+{
+  constexpr std::size_t page = 4096;  // no system has smaller ones
+  constexpr std::size_t first = (sizeof(heap_words) + 63) / 64 * 64;
+  static_assert(first + 1024 <= page);
+  return {at(first), page - first};
+}
 
 }  // namespace nodeshare

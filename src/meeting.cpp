@@ -39,8 +39,7 @@ struct meeting_place::wait_notes {
 
 meeting_place::meeting_place(topology_state& where, std::shared_ptr<control_page> page, bool spin)
     : where_(where), page_(std::move(page)), spin_(spin), words_(where)
-{
-}
+{}
 
 meeting_place::~meeting_place() = default;
 
@@ -112,8 +111,8 @@ gathering meeting_place::gather(const call& what, std::uint64_t digest)
 
 /// A rank that leaves a meeting early must know whether it was complete, and so must the others. It announces that it
 /// leaves, looks who has come, and publishes what it saw: had all come, the meeting counts. Whoever came later than
-/// that look finds the announcement, and waits for what it says; the barrier on all processors stands for the fence that
-/// those who come do without.
+/// that look finds the announcement, and waits for what it says; the barrier on all processors stands for the fence
+/// that those who come do without.
 bool meeting_place::withdraw(std::uint32_t number, std::string_view why)
 {
   rank_line& mine = page_->line(where_.node_rank);
@@ -167,19 +166,44 @@ bool meeting_place::look_around(const call& what, std::uint32_t number, int miss
     mine.waits_since = now_seconds();
     mine.waits_in.store(number, std::memory_order_release);
   }
-  rank_line& line = page_->line(missing);
-  const rank_record& peer = page_->record(missing);
-  if (where_.processes_visible && peer.start_time != 0 && line.ended.load(std::memory_order_relaxed) == 0 &&
-      linux_api::start_time(peer.pid) != peer.start_time) {
-    copy_text(page_->record(missing).ended_how, "its process is gone: killed, or _exit");
-    line.ended.store(1, std::memory_order_release);
-    page_->header().ended.store(1, std::memory_order_relaxed);
-  }
+  (void)has_ended(missing, true);
   if (seconds >= notes.next_report) {
     notes.next_report *= 2;
     report_patience(number);
   }
   return interrupt_due_ || hooks.interrupted == nullptr || !hooks.interrupted();
+}
+
+/// Whether a rank of this node has left word, or its process is gone: then word is left for it.
+bool meeting_place::has_ended(int node_rank, bool look)
+{
+  rank_line& line = page_->line(node_rank);
+  rank_record& peer = page_->record(node_rank);
+  if (look && line.ended.load(std::memory_order_acquire) == 0 && where_.processes_visible && peer.start_time != 0 &&
+      linux_api::start_time(peer.pid) != peer.start_time) {
+    copy_text(peer.ended_how, "its process is gone: killed, or _exit");
+    line.ended.store(by_failure, std::memory_order_release);
+    page_->header().ended.store(1, std::memory_order_relaxed);
+  }
+  return line.ended.load(std::memory_order_acquire) != 0;
+}
+
+std::string meeting_place::lost_peer(bool look)
+{
+  int last = -1;
+  bool all = true;
+  for (int rank = 0; rank < page_->ranks; ++rank) {
+    if (rank == where_.node_rank) {
+      continue;
+    }
+    if (!has_ended(rank, look)) {
+      all = false;
+    } else if (last = rank; page_->line(rank).ended.load(std::memory_order_relaxed) == by_failure) {
+      all = true;
+      break;
+    }
+  }
+  return all && last >= 0 ? name_of(last) + " has ended (" + page_->record(last).ended_how + ")" : "";
 }
 
 std::string meeting_place::missing_in(std::uint32_t number) const
@@ -282,7 +306,7 @@ void meeting_place::require_lanes() const
   }
 }
 
-void meeting_place::end(std::string_view how) noexcept
+void meeting_place::end(std::string_view how, bool failed) noexcept
 {
   if (linux_api::forked()) {
     return;
@@ -292,7 +316,7 @@ void meeting_place::end(std::string_view how) noexcept
     return;
   }
   copy_text(page_->record(where_.node_rank).ended_how, how);
-  mine.ended.store(1, std::memory_order_seq_cst);
+  mine.ended.store(failed ? by_failure : as_planned, std::memory_order_seq_cst);
   page_->header().ended.store(1, std::memory_order_relaxed);
   for (auto& word : mine.arrival) {
     linux_api::futex_wake(word);

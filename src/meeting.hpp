@@ -32,9 +32,9 @@ enum class parties { lane, all };
 /// What a rank knows when a meeting is over: the same on all ranks of the node that came.
 struct gathering {
   std::uint32_t number = 0;
-  bool same = true;    ///< all that came left the same digest
-  int missing = -1;    ///< lowest node rank that has ended instead of coming
-  int left_early = -1; ///< node rank that was interrupted, or out of time, and left, -1: none
+  bool same = true;        ///< all that came left the same digest
+  int missing = -1;        ///< lowest node rank that has ended instead of coming
+  int left_early = -1;     ///< node rank that was interrupted, or out of time, and left, -1: none
   bool timed_out = false;  ///< it was this one, and its time was over
 };
 
@@ -56,8 +56,8 @@ class meeting_place {
   meeting_place(const meeting_place&) = delete;
   meeting_place& operator=(const meeting_place&) = delete;
 
-  /// Meets and compares. Returns when all came with the same digest and no failure. Otherwise all throw: this rank its own
-  /// `mine` if it has one, else what the ranks agreed on. Throws `interrupted` if a signal ended the wait.
+  /// Meets and compares. Returns when all came with the same digest and no failure. Otherwise all throw: this rank its
+  /// own `mine` if it has one, else what the ranks agreed on. Throws `interrupted` if a signal ended the wait.
   ///
   /// With `decide`, called by the node's leader when all have come, a second meeting tells the node what it left in the
   /// page. `mine` is an objection then, and counts only if `decide` fails.
@@ -72,11 +72,15 @@ class meeting_place {
   /// Throws unless the communicators between the nodes are ours and idle.
   void require_lanes() const;
 
-  /// Local, in the same order on every rank: the next meeting compares it. By now `count` arrays were taken from `arena`.
+  /// Local, in the same order on every rank: the next meeting compares it. By now `count` arrays were taken from
+  /// `arena`.
   void took(std::string_view arena, std::uint64_t count, std::string_view latest, std::uint64_t digest);
 
-  /// Leaves word that this rank takes part in nothing any more.
-  void end(std::string_view how) noexcept;
+  /// Leaves word that this rank takes part in nothing any more. `failed`: not as it was to.
+  void end(std::string_view how, bool failed) noexcept;
+  /// Who of this node's other ranks has ended, so that nothing more comes from them: one that failed, or the last when
+  /// all have. Empty: nobody. `look`: at each process, too; else at what is known.
+  [[nodiscard]] std::string lost_peer(bool look);
   /// After `end`: whether all neighbours of this rank's lane have ended too.
   bool hear_last_words() noexcept;
 
@@ -110,6 +114,7 @@ class meeting_place {
   bool leaders_agree(const call& what, bool good);
   verdict leaders_explain(const call& what, const node_report& ours);
 
+  bool has_ended(int node_rank, bool look);
   bool someone_gave_up();
   bool someone_ended(parties who);
   int rank_of(int node_rank) const;  ///< in the communicator
@@ -123,15 +128,15 @@ class meeting_place {
   topology_state& where_;
   std::shared_ptr<control_page> page_;
   const bool spin_;
-  std::uint32_t meetings_ = 0;     // how many this rank has come to
-  std::uint64_t agreements_ = 0;   // over the communicator
-  std::uint32_t heard_ = 0;        // how often it has heard from its leader about the other nodes
+  std::uint32_t meetings_ = 0;           // how many this rank has come to
+  std::uint64_t agreements_ = 0;         // over the communicator
+  std::uint32_t heard_ = 0;              // how often it has heard from its leader about the other nodes
   std::uint32_t withdrawals_known_ = 0;  // up to here no rank that left early concerns this one
-  bool interrupt_due_ = false;     // a signal came in a meeting that was complete: the next step fails
-  bool lanes_broken_ = false;      // a request between nodes was left pending
+  bool interrupt_due_ = false;           // a signal came in a meeting that was complete: the next step fails
+  bool lanes_broken_ = false;            // a request between nodes was left pending
   lane_words words_;
-  std::string ended_elsewhere_;    // why: a rank that ended, most often on another node
-  std::atomic_flag busy_;          // a thread of this rank is in a call
+  std::string ended_elsewhere_;  // why: a rank that ended, most often on another node
+  std::atomic_flag busy_;        // a thread of this rank is in a call
   struct {
     std::uint64_t digest = 0;  // of all that was taken from arenas since ranks last disagreed
     std::string arena;         // the one that gave the latest array

@@ -70,7 +70,7 @@ node::node(std::shared_ptr<topology_state> where) : where_(std::move(where))
   const std::lock_guard lock(nodes().mutex);
   nodes().live.insert(this);
   at_finalize = [] {
-    node::end("MPI_Finalize");
+    node::end("MPI_Finalize", false);
     free_held_windows();
   };
 }
@@ -81,7 +81,7 @@ node::~node()
   nodes().live.erase(this);
 }
 
-void node::end(std::string_view how) noexcept
+void node::end(std::string_view how, bool failed) noexcept
 {
   if (may_call_mpi()) {
     int rank = 0;
@@ -90,7 +90,7 @@ void node::end(std::string_view how) noexcept
   }
   const std::lock_guard lock(nodes().mutex);
   for (node* one : nodes().live) {
-    one->meetings_->end(how);
+    one->meetings_->end(how, failed);
     one->recycler_->drop_idle();
   }
   const auto until = std::chrono::steady_clock::now() + last_words_wait;  // most often all ranks end at the same time

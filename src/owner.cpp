@@ -12,22 +12,9 @@ namespace {
 
 constexpr std::uint64_t most_ranks = std::uint64_t{1} << (linux_api::thread_start_at - linux_api::thread_id_bits);
 constexpr std::uint64_t no_rank = most_ranks - 1;  // of a process that attached the memory from outside
-constexpr std::int64_t look_every = 50;            // milliseconds
-
-std::int64_t now_milliseconds()
-{
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
+constexpr double look_every = 50;                  // milliseconds
 
 std::uint64_t thread_of(std::uint64_t owner) { return owner % (std::uint64_t{1} << linux_api::thread_id_bits); }
-
-/// One of those who want to do something every so often does it, for all.
-bool is_my_turn(std::atomic<std::int64_t>& last, std::int64_t now, std::int64_t every)
-{
-  std::int64_t before = last.load(std::memory_order_relaxed);
-  return now - before >= every && last.compare_exchange_strong(before, now, std::memory_order_relaxed);
-}
 
 /// Whether the owner's rank, another one, has left word that it takes part in nothing any more.
 bool said_that_it_ends(const segment& memory, std::uint64_t owner)
@@ -49,16 +36,6 @@ std::string how_it_ended(const segment& memory, std::uint64_t owner)
   return " (" + std::string(memory.home()->meetings().page().record(rank).ended_how) + ")";
 }
 
-/// The communicator to probe in a wait. Once the user has freed theirs, ours is gone, too.
-MPI_Comm progress_of(const segment& memory) noexcept
-{
-  if (!memory.home()) {
-    return MPI_COMM_NULL;
-  }
-  const MPI_Comm ours = memory.home()->where().all;
-  return ours == MPI_COMM_NULL ? MPI_COMM_WORLD : ours;
-}
-
 }  // namespace
 
 void require_one_node(const call& what, const std::shared_ptr<node>& home)
@@ -77,6 +54,31 @@ std::shared_ptr<segment> make_words(const call& what, const std::shared_ptr<node
 {
   require_one_node(what, home);
   return home->create(what, {.bytes = bytes});
+}
+
+MPI_Comm progress_of(const segment& memory) noexcept
+{
+  if (!memory.home()) {
+    return MPI_COMM_NULL;
+  }
+  const MPI_Comm ours = memory.home()->where().all;
+  return ours == MPI_COMM_NULL ? MPI_COMM_WORLD : ours;
+}
+
+double patience_of(const segment& memory) noexcept
+{
+  return memory.home() ? memory.home()->where().chosen.patience : settings{}.patience;
+}
+
+bool may_spin_in(const segment& memory) noexcept { return memory.home() && memory.home()->meetings().may_spin(); }
+
+bool is_my_turn(std::atomic<std::int64_t>& last, double milliseconds)
+{
+  using namespace std::chrono_literals;
+  const auto now = std::chrono::steady_clock::now().time_since_epoch() / 1ms;
+  std::int64_t before = last.load(std::memory_order_relaxed);
+  return static_cast<double>(now - before) >= milliseconds &&
+         last.compare_exchange_strong(before, now, std::memory_order_relaxed);
 }
 
 std::uint64_t name_in(const segment& memory) noexcept
@@ -143,9 +145,8 @@ owner_wait::owner_wait(const segment& memory, owner_line& line, double seconds) 
     : memory_(memory),
       line_(line),
       seconds_(seconds),
-      patience_(memory.home() ? memory.home()->where().chosen.patience : settings{}.patience),
-      next_report_(patience_),
-      pace_(memory.home() && memory.home()->meetings().may_spin(), progress_of(memory))
+      next_report_(patience_of(memory)),
+      pace_(may_spin_in(memory), progress_of(memory))
 {}
 
 bool owner_wait::until_free(std::atomic<std::uint64_t>& word, std::atomic<std::uint32_t>& sleepers,
@@ -183,7 +184,7 @@ bool owner_wait::pause(std::atomic<std::uint64_t>& word, std::atomic<std::uint32
 {
   if (seconds_ == 0) {
     over_ = true;
-    return is_my_turn(line_.looked_at, now_milliseconds(), look_every) && has_ended(memory_, seen);
+    return is_my_turn(line_.looked_at, look_every) && has_ended(memory_, seen);
   }
   const bool look = pace_.pause(&word, &sleepers, seen);
   over_ = seconds_ > 0 && pace_.waited() >= seconds_;
@@ -203,7 +204,7 @@ bool owner_wait::pause(std::atomic<std::uint64_t>& word, std::atomic<std::uint32
 /// One of those who wait says so.
 void owner_wait::report(double waited, std::uint64_t owner)
 {
-  if (is_my_turn(line_.reported_at, now_milliseconds(), static_cast<std::int64_t>(patience_ * 1000))) {
+  if (is_my_turn(line_.reported_at, patience_of(memory_) * 1000)) {
     std::fprintf(stderr, "nodeshare: a wait is long: %s for %d s for %s, which %s holds\n",
                  text_of_owner(name_in(memory_)).c_str(), static_cast<int>(waited), memory_.description().c_str(),
                  text_of_owner(owner).c_str());

@@ -36,6 +36,15 @@ void require_one_node(const call& what, const std::shared_ptr<node>& home);
 /// Collective over the communicator, likewise. Zeroed memory for the words of an object.
 std::shared_ptr<segment> make_words(const call& what, const std::shared_ptr<node>& home, std::size_t bytes);
 
+/// Local. The communicator to probe in a wait. Once the user has freed theirs, ours is gone, too.
+MPI_Comm progress_of(const segment& memory) noexcept;
+/// Local. Seconds of waiting after which those who wait say so.
+double patience_of(const segment& memory) noexcept;
+/// Local. Whether a core is free for each rank, so that a wait may spin.
+bool may_spin_in(const segment& memory) noexcept;
+/// Of all that want to do something every `milliseconds`, whether it is this one that does it now.
+bool is_my_turn(std::atomic<std::int64_t>& last, double milliseconds);
+
 /// Local. The name of the calling thread, as a rank of those that share `memory`.
 std::uint64_t name_in(const segment& memory) noexcept;
 /// The rank in a name.
@@ -76,7 +85,6 @@ class owner_wait {
   const segment& memory_;
   owner_line& line_;
   const double seconds_;
-  const double patience_;
   double next_report_;
   bool over_ = false;
   waiter pace_;

@@ -104,6 +104,10 @@ class heap {
   /// it was released; `peer_error`; `interrupted`.
   void release(block one);
 
+  /// Local. Bytes before the blocks, zeros at first, on a multiple of 64: for what its users agree on, as a mutex, or
+  /// the block to begin at.
+  [[nodiscard]] std::span<std::byte> front() const noexcept;
+
   /// Local. What is taken and what is left, now. Throws `peer_error`; `interrupted`.
   [[nodiscard]] statistics usage();
   /// Local. As it was asked for, in whole pages.

@@ -107,8 +107,8 @@ class node : public std::enable_shared_from_this<node> {
   std::vector<std::int64_t> gather(const call& what, std::int64_t number);
 
   /// Local. Tells all others that this rank takes part in nothing any more: it leaves word on every node object of this
-  /// process, and for ranks that wait in a first call. MPI must have been initialised.
-  static void end(std::string_view how) noexcept;
+  /// process, and for ranks that wait in a first call. `failed`: not as it was to. MPI must have been initialised.
+  static void end(std::string_view how, bool failed) noexcept;
 
   /// Local. The topology's state, and the meetings, for the layers above.
   [[nodiscard]] const topology_state& where() const noexcept { return *where_; }

@@ -30,6 +30,7 @@ void bind_work(py::module_& module);
 void bind_locks(py::module_& module);    ///< Lock, RWLock's two sides
 void bind_counter(py::module_& module);
 void bind_barrier(py::module_& module);
+void bind_containers(py::module_& module);  ///< List, Dict, Queue and Pipe
 void bind_reduce(py::module_& module);
 void bind_add(py::module_& module);
 void bind_buffer(py::module_& module);

@@ -30,6 +30,7 @@ PYBIND11_MODULE(_core, module)
   bind_locks(module);
   bind_counter(module);
   bind_barrier(module);
+  bind_containers(module);
   bind_reduce(module);
   bind_add(module);
   bind_limits(module);

@@ -117,7 +117,7 @@ void bind_node(py::module_& module)
           },
           "Collective over the communicator, between agreements. Every rank's number.");
   module.def("idle_bytes", &node::idle_bytes, "Local. Bytes kept mapped for the next segments.");
-  module.def("end", [](const string& how) { node::end(how); }, "Local. This rank takes part in nothing any more.");
+  module.def("end", &node::end, "Local. This rank takes part in nothing any more.");
 }
 
 }  // namespace nodeshare::python

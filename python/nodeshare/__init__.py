@@ -15,16 +15,20 @@ from .array import array
 from .barrier import Barrier
 from .counter import Counter
 from .creating import empty, empty_like, full, full_like, ones, ones_like, zeros, zeros_like
+from .dict import Dict
 from .error import Error, InvalidArgument, Mismatch, MPIError, OutOfSharedMemory, PeerError
 from .from_function import from_function
 from .from_parts import from_parts
 from .from_source import from_source
 from .handle import handle, is_shared
 from .io import load, save
+from .list import List
 from .locks import Lock, RWLock
 from .map import map
 from .map_blocks import map_blocks
 from .memory import memory, trim
+from .pipe import Connection, Pipe
+from .queue import Queue
 from .share import share
 from .shared_array import SharedArray
 from .topology import Topology, local_range, topology
@@ -36,14 +40,19 @@ __version__ = "0.1.0"
 __all__ = [
     "Arena",
     "Barrier",
+    "Connection",
     "Counter",
+    "Dict",
     "Error",
     "InvalidArgument",
+    "List",
     "Lock",
     "MPIError",
     "Mismatch",
     "OutOfSharedMemory",
     "PeerError",
+    "Pipe",
+    "Queue",
     "RWLock",
     "SharedArray",
     "Topology",

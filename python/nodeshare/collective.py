@@ -125,6 +125,11 @@ class collective:
         made: _core.Segment = self._in_step(partial(make, self._node))
         return made
 
+    def heap(self, capacity: int) -> _core.Segment:
+        """Collective over the communicator, on one node. Memory of a container."""
+        made: _core.Segment = self._in_step(partial(_core.make_heap, self._node), capacity)
+        return made
+
     def barrier(self) -> _core.Barrier:
         """Collective over the communicator, on one node. A barrier of its ranks."""
         made: _core.Barrier = self._in_step(partial(_core.Barrier, self._node))

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _core
 from .arena import ArenaArray
 from .error import Error
 from .layout import Layout
 from .shared_array import SharedArray
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def reduce(segment: _core.Segment, layout: Layout, writable: bool, offset: int | None) -> Any:
@@ -44,23 +47,23 @@ def attach(place: Any, descriptor: Any, why: str, layout: Layout, writable: bool
     return ArenaArray.at(segment, offset, layout, writable)
 
 
-def reduce_words(kind: type[Any], segment: _core.Segment) -> Any:
-    """Local. What pickle stores of a lock or counter."""
+def reduce_words(at: Callable[[_core.Segment], Any], segment: _core.Segment) -> Any:
+    """Local. What pickle stores of a lock, counter or container, which `at` finds in its memory."""
     try:
         descriptor, why = segment.describe(), ""
     except Error as error:
         descriptor, why = None, str(error)
-    return attach_words, (kind, (segment.token, segment.id), descriptor, why)
+    return attach_words, (at, (segment.token, segment.id), descriptor, why)
 
 
-def attach_words(kind: type[Any], place: tuple[int, int], descriptor: Any, why: str) -> Any:
-    """Local. The lock or counter again, in this rank's own memory, or where any process may have it."""
+def attach_words(at: Callable[[_core.Segment], Any], place: tuple[int, int], descriptor: Any, why: str) -> Any:
+    """Local. The same again, in this rank's own memory, or where any process may have it."""
     segment = _core.segment_of(*place)
     if segment is None:
         if descriptor is None:
             raise Error(f"this process is no rank of the node that shares it, or has let go of it, and {why}")
         segment = _core.attach(descriptor)
-    return kind._at(segment)
+    return at(segment)
 
 
 def _is(segment: _core.Segment, token: int, number: int) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import io
 import pickle
-import sys
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from .collective import collective
 from .layout import Layout
+from .out_of_band import Pickler, pickled_by
 from .pickling import attach
 from .rows import block_runs, whole_run
 from .shared_array import SharedArray
@@ -136,9 +136,7 @@ def _places(sizes: list[int]) -> tuple[list[int], int]:
 
 def _pickled(obj: Any, where: Topology) -> tuple[bytes, list[memoryview]]:
     """Local. The stream, and the buffers that are not in it, as bytes."""
-    stream, buffers = io.BytesIO(), []  # type: ignore[var-annotated]
-    _Pickler(stream, buffers, where).dump(obj)
-    return stream.getvalue(), [buffer.raw() for buffer in buffers]
+    return pickled_by(_Pickler, obj, where)
 
 
 def _unpickled(stream: Any, buffers: list[memoryview], where: Topology) -> Any:
@@ -147,11 +145,9 @@ def _unpickled(stream: Any, buffers: list[memoryview], where: Topology) -> Any:
     return unpickler.load()
 
 
-class _Pickler(pickle.Pickler):
-    """Hands out buffers also where NumPy and SciPy would not, or where what they hand out could not be used."""
-
+class _Pickler(Pickler):
     def __init__(self, stream: io.BytesIO, buffers: list[pickle.PickleBuffer], where: Topology) -> None:
-        super().__init__(stream, 5, buffer_callback=buffers.append)
+        super().__init__(stream, buffers)
         self._where = where
 
     def persistent_id(self, obj: Any) -> Any:
@@ -159,17 +155,6 @@ class _Pickler(pickle.Pickler):
         if isinstance(obj, SharedArray) and obj.topology == self._where:
             return obj._memory.id, obj._layout._replace(topology=None), obj.array.flags.writeable, obj._offset
         return None
-
-    def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, np.ndarray) and not obj.dtype.hasobject:
-            return _reduce_array(obj)
-        sparse = sys.modules.get("scipy.sparse")
-        if sparse is not None and sparse.issparse(obj) and obj.format in ("csr", "csc", "bsr"):
-            if not obj.has_canonical_format:
-                obj = obj.copy()
-                obj.sum_duplicates()
-            return obj.__reduce_ex__(5)
-        return NotImplemented
 
 
 class _Unpickler(pickle.Unpickler):
@@ -179,29 +164,3 @@ class _Unpickler(pickle.Unpickler):
         number, layout, writable, offset = known
         why = "share() hands on which array it was, not its bytes"
         return attach((self.where._core.token, number, 0), None, why, layout, writable, offset)
-
-
-def _reduce_array(array: np.ndarray) -> Any:
-    """Local. As NumPy would, which hands out no buffers of datetimes, arrays with gaps and subclasses."""
-    if array.dtype.itemsize == 0:
-        return NotImplemented
-    plain = array.view(np.ndarray)
-    if not plain.flags.forc:
-        plain = plain.copy()
-    if type(array) in (np.ndarray, np.memmap):
-        order = "C" if plain.flags.c_contiguous else "F"
-        raw = plain.reshape(-1, order=order).view(np.uint8)  # type: ignore[call-overload]
-        return _array, (pickle.PickleBuffer(raw), plain.dtype, plain.shape, order)
-    if type(array) in (np.recarray, np.matrix):
-        return np.ndarray.view, (plain, type(array))
-    if type(array) is np.ma.MaskedArray:
-        return _masked, (plain, array.mask, array.fill_value, array.hardmask)
-    return NotImplemented
-
-
-def _array(buffer: Any, dtype: np.dtype, shape: tuple[int, ...], order: Any) -> np.ndarray:
-    return np.frombuffer(buffer, np.uint8).view(dtype).reshape(shape, order=order)
-
-
-def _masked(data: np.ndarray, mask: Any, fill_value: Any, hard: bool) -> np.ma.MaskedArray:
-    return np.ma.MaskedArray(data, mask, fill_value=fill_value, hard_mask=hard, copy=False)

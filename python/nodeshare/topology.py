@@ -230,7 +230,7 @@ def _end() -> None:
     if MPI is None or not MPI.Is_initialized() or MPI.Is_finalized():
         return
     error = getattr(sys, "last_value", None)
-    _core.end("the program's end" if error is None else describe_error(error))
+    _core.end("the program's end" if error is None else describe_error(error), error is not None)
 
 
 atexit.register(_end)

@@ -37,4 +37,4 @@ class Words:
         raise NotImplementedError
 
     def __reduce__(self) -> Any:
-        return reduce_words(type(self), self._memory)
+        return reduce_words(self._at, self._memory)

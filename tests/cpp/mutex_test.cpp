@@ -229,7 +229,7 @@ BOOST_AUTO_TEST_CASE(a_rank_that_has_ended_its_part_leaves_it_to_nobody,
   }
   barrier_of_node();
   if (t.is_leader()) {
-    node::of(t)->meetings().end("exit");
+    node::of(t)->meetings().end("exit", false);
   } else {
     contains(thrown<peer_error>([&] { one.lock(); }), rank_text(0) + t.host() + " has ended");
     other.lock();

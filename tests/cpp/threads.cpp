@@ -96,7 +96,7 @@ std::vector<std::string> on_threads(const std::shared_ptr<control_page>& page,
         out = body(mine);
       } catch (const std::exception& why) {
         out = why.what();
-        mine.meetings.end("it failed");  // nobody waits for it
+        mine.meetings.end("it failed", true);  // nobody waits for it
       }
     });
   }
@@ -265,7 +265,7 @@ BOOST_AUTO_TEST_CASE(a_rank_that_ended_is_named_to_those_that_wait)
     const auto outcomes = on_threads(new_page(ranks), [](thread_rank& mine) {
       mine.meet();
       if (mine.rank() == mine.ranks() - 1) {
-        mine.meetings.end("exit");
+        mine.meetings.end("exit", false);
         return std::string();
       }
       mine.meet();

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "pipe.hpp"
+
+#include <atomic>
+
+#include "linux.hpp"
+#include "topology_state.hpp"
+
+namespace nodeshare {
+
+/// In the front of a heap, behind two rings.
+struct pipe_words {
+  struct end {
+    std::atomic<std::uint64_t> user;  ///< process that used it last
+    std::atomic<std::uint32_t> closed_by_user;
+    std::atomic<std::uint32_t> closed_by;  ///< how many
+  } ends[2];
+};
+
+pipe_end::pipe_end(const std::shared_ptr<segment>& memory, int side)
+    : side_(side),
+      out_(heap(memory), side == 0 ? 0 : ring::size_bytes(), "send()", "recv()"),
+      in_(heap(memory), side == 0 ? ring::size_bytes() : 0, "send()", "recv()"),
+      words_(reinterpret_cast<pipe_words*>(out_.memory().front().data() + 2 * ring::size_bytes()))
+{
+  out_.bound(0, out_.memory().capacity() / 4);
+}
+
+void pipe_end::use()
+{
+  std::atomic<std::uint64_t>& user = words_->ends[side_].user;
+  if (const std::uint64_t me = linux_api::this_process(); user.load(std::memory_order_relaxed) != me) {
+    user.store(me, std::memory_order_relaxed);
+  }
+}
+
+bool pipe_end::other_is_closed(bool look) const
+{
+  const pipe_words::end& other = words_->ends[1 - side_];
+  const segment& memory = *in_.memory().memory();
+  const int ranks = memory.home() ? memory.home()->where().node_size() : 1;
+  const std::uint64_t user = other.user.load(std::memory_order_relaxed);
+  return other.closed_by_user.load(std::memory_order_acquire) != 0 ||
+         (ranks > 1 && other.closed_by.load(std::memory_order_acquire) >= static_cast<std::uint32_t>(ranks)) ||
+         (look && user != 0 && linux_api::thread_has_ended(user));
+}
+
+bool pipe_end::send(const parts& value)
+{
+  use();
+  return out_.put(value, -1, [this](bool look) { return other_is_closed(look); });
+}
+
+std::optional<taken> pipe_end::receive(double seconds)
+{
+  use();
+  return in_.get(seconds, [this](bool look) { return other_is_closed(look); });
+}
+
+bool pipe_end::poll(double seconds)
+{
+  use();
+  return in_.poll(seconds, [this](bool look) { return other_is_closed(look); });
+}
+
+void pipe_end::close()
+{
+  pipe_words::end& mine = words_->ends[side_];
+  if (mine.user.load(std::memory_order_relaxed) == linux_api::this_process()) {
+    mine.closed_by_user.store(1, std::memory_order_release);
+  }
+  mine.closed_by.fetch_add(1, std::memory_order_release);
+  out_.tell();
+  in_.tell();
+}
+
+}  // namespace nodeshare
