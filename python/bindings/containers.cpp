@@ -36,6 +36,12 @@ class buffer_of {
   Py_buffer buffer_{};
 };
 
+const_bytes bytes_of(py::handle object)
+{
+  return {reinterpret_cast<const std::byte*>(PyBytes_AS_STRING(object.ptr())),
+          static_cast<std::size_t>(PyBytes_GET_SIZE(object.ptr()))};
+}
+
 /// A value of Python for the time of a call.
 class value_of {
  public:
@@ -59,11 +65,13 @@ class value_of {
  private:
   const_bytes add(py::handle object)
   {
-    buffers_.emplace_back(object);
-    return buffers_.back().bytes();
+    if (PyBytes_Check(object.ptr())) {
+      return bytes_of(object);
+    }
+    return buffers_.emplace_back(std::make_unique<buffer_of>(object))->bytes();
   }
 
-  std::deque<buffer_of> buffers_;
+  std::vector<std::unique_ptr<buffer_of>> buffers_;
   const_bytes key_;
   std::vector<const_bytes> pieces_;
 };
@@ -200,8 +208,8 @@ void bind_dict(py::module_& module)
 {
   bind_container<dict>(module, "Dict", "Values by keys.")
       .def(py::init<std::shared_ptr<segment>>())
-      .def("__contains__", [](dict& self, const py::bytes& key) { return self.contains(buffer_of(key).bytes()); })
-      .def("get", [](dict& self, const py::bytes& key) { return as_value(self.get(buffer_of(key).bytes())); })
+      .def("__contains__", [](dict& self, const py::bytes& key) { return self.contains(bytes_of(key)); })
+      .def("get", [](dict& self, const py::bytes& key) { return as_value(self.get(bytes_of(key))); })
       .def("set",
            [](dict& self, const py::bytes& key, py::handle value) {
              const value_of from(value, key);
@@ -212,7 +220,7 @@ void bind_dict(py::module_& module)
              const value_of from(value, key);
              return as_value(without_gil(from.is_large(), [&] { return self.set_default(from.get()); }));
            })
-      .def("pop", [](dict& self, const py::bytes& key) { return as_value(self.pop(buffer_of(key).bytes())); })
+      .def("pop", [](dict& self, const py::bytes& key) { return as_value(self.pop(bytes_of(key))); })
       .def("popitem",
            [](dict& self) -> py::object {
              std::optional<taken> last = self.pop();
