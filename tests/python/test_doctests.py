@@ -15,7 +15,10 @@ MODULES = ["nodeshare"] + [f"nodeshare.{module.name}" for module in pkgutil.iter
 WITH_EXAMPLES = {"nodeshare", "nodeshare.creating", "nodeshare.memory", "nodeshare.shared_array", "nodeshare.topology"}
 WITH_EXAMPLES |= {
     f"nodeshare.{name}"
-    for name in ("arena", "barrier", "counter", "io", "locks", "map", "map_blocks", "share", "work", "writing")
+    for name in (
+        *("arena", "barrier", "counter", "dict", "io", "list", "locks", "map", "map_blocks", "pipe", "queue", "share"),
+        *("work", "writing"),
+    )
 }
 WITH_EXAMPLES |= {f"nodeshare.from_{what}" for what in ("function", "parts", "source")}
 
