@@ -19,8 +19,12 @@
 #include <thread>
 #include <vector>
 
+#include "dict.hpp"
+#include "heap_words.hpp"
+#include "list.hpp"
 #include "meeting.hpp"
 #include "recycling.hpp"
+#include "ring.hpp"
 #include "support.hpp"
 
 using namespace nodeshare;
@@ -306,6 +310,65 @@ BOOST_AUTO_TEST_CASE(what_a_mutex_guards_is_read_by_the_next_that_holds_it)
           "0");
   BOOST_CHECK_EQUAL(first, std::uint64_t{4} * rounds);
   BOOST_CHECK_EQUAL(second, std::uint64_t{rounds});
+}
+
+/// A heap of its own, as the ranks of a node make it together.
+std::shared_ptr<segment> own_heap(std::size_t capacity)
+{
+  const heap_layout where(capacity);
+  auto memory = own_memory(where.blocks + where.capacity);
+  BOOST_REQUIRE(!heap_words::begin(*memory, where));
+  return memory;
+}
+
+/// Bytes that are all the same, as one value.
+struct uniform {
+  std::vector<std::byte> bytes;
+  std::array<const_bytes, 1> pieces;
+
+  uniform(std::size_t count, int number) : bytes(count, static_cast<std::byte>(number)), pieces{bytes} {}
+  uniform(const uniform&) = delete;
+  uniform& operator=(const uniform&) = delete;
+  operator parts() const { return {bytes_of_key, pieces}; }
+
+  static constexpr std::array<std::byte, 1> bytes_of_key{std::byte{7}};
+};
+
+bool is_uniform(const taken& one)
+{
+  const const_bytes bytes = one.value().all().front();
+  return std::ranges::all_of(bytes, [&](std::byte each) { return each == bytes.front(); });
+}
+
+BOOST_AUTO_TEST_CASE(values_of_containers_are_read_as_they_were_written)
+{
+  list row(own_heap(16 * megabyte));
+  dict keyed(own_heap(16 * megabyte));
+  ring queue(heap(own_heap(16 * megabyte)), 0, "put()", "get()");
+  queue.bound(5, 0);
+  const uniform begin(100, 0);
+  const std::array<parts, 1> first{begin};
+  row.insert(0, first);
+  all_say(on_threads(new_page(4),
+                     [&](thread_rank& mine) {
+                       int torn = 0;
+                       for (int round = 0; round < rounds / 4; ++round) {
+                         const uniform value(round % 3 == 0 ? 5000 : 90, round * mine.ranks() + mine.rank());
+                         const std::array<parts, 1> more{value};
+                         row.set(0, value);
+                         row.insert(1, more);
+                         torn += is_uniform(row.get(0)) && is_uniform(row.pop(-1)) ? 0 : 1;
+                         keyed.set(value);
+                         const auto kept = keyed.get(uniform::bytes_of_key);
+                         torn += is_uniform(*kept) ? 0 : 1;
+                         (void)queue.put(value, -1);
+                         torn += is_uniform(*queue.get(-1)) ? 0 : 1;
+                       }
+                       return std::to_string(torn);
+                     }),
+          "0");
+  BOOST_CHECK_EQUAL(row.size(), 1);
+  BOOST_CHECK_EQUAL(queue.size(), 0);
 }
 
 /// Ranks make segments together and let go of them in an order of their own. What a rank reads of one that it holds is
