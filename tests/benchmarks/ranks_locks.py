@@ -8,37 +8,23 @@ each repetition; its time is that of the slowest rank. Prints the seconds of a c
 from __future__ import annotations
 
 import ctypes
-import multiprocessing
 import random
 import sys
 from itertools import repeat
 from multiprocessing.sharedctypes import synchronized
 from time import perf_counter
-from typing import Any
 
 from mpi4py import MPI
+from of_multiprocessing import on_all_ranks, spawn
 from samples import compare
 
 import nodeshare as ns
 
 repetitions, calls = map(int, sys.argv[1:])
 world = MPI.COMM_WORLD
-
-
-def of_all_ranks(kind: str) -> Any:
-    """Collective. Return a lock of multiprocessing that all ranks share, as a child that was spawned would get it."""
-    mine = getattr(multiprocessing.get_context("spawn"), kind)()
-    inner = mine._semlock
-    state = world.bcast((inner.handle, inner.kind, inner.maxvalue, inner.name))
-    if world.rank != 0:
-        mine.__setstate__(state)
-    world.Barrier()
-    return mine
-
-
-ours, theirs = ns.Lock(), of_all_ranks("Lock")
+ours, theirs = ns.Lock(), on_all_ranks(spawn.Lock)
 counter, cell = ns.Counter(), ns.zeros(1, "i8")
-value = synchronized(ctypes.c_longlong.from_buffer(cell.array), of_all_ranks("RLock"))  # a multiprocessing.Value
+value = synchronized(ctypes.c_longlong.from_buffer(cell.array), on_all_ranks(spawn.RLock))  # a multiprocessing.Value
 
 
 def lock() -> float:
