@@ -238,6 +238,28 @@ def locks(jobs: Jobs) -> Iterator[Figure]:
         yield times_faster(f"Counter.add(), {by}", found["count"], "multiprocessing.Value", found["mp_value"], counter)
 
 
+def elements(jobs: Jobs) -> Iterator[Figure]:
+    """Use the elements of a List and a Dict, alone and by 2 ranks; peers: a multiprocessing.Manager, ShareableList."""
+    for ranks in (1, 2):
+        found = jobs.python(ranks, "ranks_containers.py", "elements", jobs.few(15, 3), env=A_CORE_EACH)
+        by = "alone" if ranks == 1 else f"by {ranks} ranks"
+        for what in ("List get", "List set", "List append", "Dict get", "Dict set", "Dict insert"):
+            ours, theirs = found[f"our {what}"], found[f"manager's {what}"]
+            yield times_faster(f"{what}, {by}", ours, "multiprocessing.Manager", theirs, 20)
+            if theirs := found.get(f"Shareable{what}"):
+                yield times_faster(f"{what}, {by}", ours, "multiprocessing's ShareableList", theirs, 1)
+
+
+def exchange(jobs: Jobs) -> Iterator[Figure]:
+    """Pass items from rank to rank by a Queue and a Pipe, and read arrays in full; peers: those of multiprocessing."""
+    found = jobs.python(2, "ranks_containers.py", "exchange", jobs.few(21, 5), env=A_CORE_EACH)
+    small, large = "a small item", "an array of 1 MiB"
+    for kind, item, at_least in (("Queue", small, 3), ("Queue", large, 5), ("Pipe", small, 3), ("Pipe", large, 3)):
+        ours, theirs = found[f"our {kind}, {item}"], found[f"multiprocessing's {kind}, {item}"]
+        there_and_back = ", there and back" if kind == "Pipe" else ""
+        yield times_faster(f"{kind}, {item}{there_and_back}", ours, f"multiprocessing.{kind}", theirs, at_least)
+
+
 def hours(jobs: Jobs) -> Iterator[Figure]:
     """Share 1.5 GiB, calculate 8,760 hours of it on 2; peers: Pool, and joblib, SharedArray, pshmem, Ray if there."""
     nbytes, processes = jobs.few(3 << 29, 1 << 26), 2
@@ -273,5 +295,5 @@ def hours(jobs: Jobs) -> Iterator[Figure]:
 
 ONE_ARRAY = (create, reserve, triad, sync, python, memory, arena, live)
 FILLING = (copies, again, parts, allreduce, nodes, files, share, extra)
-TOGETHER = (locks, hours, weather)
+TOGETHER = (locks, elements, exchange, hours, weather)
 MEASURES: dict[str, Callable[[Jobs], Any]] = {one.__name__: one for one in (*ONE_ARRAY, *FILLING, *TOGETHER)}
