@@ -80,8 +80,9 @@ def as_capacity(capacity: Any) -> int:
 
 def packed(value: Any) -> Any:
     """Local. As the core takes a value: bytes, or a sequence of a pickle and the buffers that are not in it."""
-    if type(value) in _PLAIN:
-        return pickle.dumps(value, 5)
+    kind = type(value)
+    if kind in _PLAIN or (kind in (tuple, list) and _PLAIN.issuperset(map(type, value))):
+        return pickle.dumps(value, 5)  # in a quarter of the time that a pickler of ours takes
     stream, buffers = pickled(value)
     return [stream, *buffers] if buffers else stream
 
