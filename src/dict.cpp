@@ -64,7 +64,7 @@ dict_entry* dict::find(const_bytes key, std::uint64_t hash)
   const std::uint64_t* const index = words_->index.in(heap_);
   dict_entry* const entries = words_->entries.in(heap_);
   for (std::uint64_t place = hash;; ++place) {
-    const std::uint64_t number = index[place % words_->index.room];
+    const std::uint64_t number = index[place & (words_->index.room - 1)];
     if (number == 0) {
       return nullptr;
     }
@@ -111,10 +111,10 @@ void dict::add(const dict_entry& one) noexcept
   words_->entries.in(heap_)[words_->begun++] = one;
   std::uint64_t* const index = words_->index.in(heap_);
   std::uint64_t place = one.hash;
-  while (index[place % words_->index.room] != 0) {
+  while (index[place & (words_->index.room - 1)] != 0) {
     ++place;
   }
-  index[place % words_->index.room] = words_->begun;
+  index[place & (words_->index.room - 1)] = words_->begun;
   ++words_->indexed;
 }
 
@@ -140,11 +140,18 @@ std::optional<taken> dict::get(const_bytes key)
 
 void dict::set(const parts& value)
 {
+  const std::uint64_t hash = hash_of(value.key);
+  {
+    const std::scoped_lock hold(lock_);
+    const dict_entry* const one = find(value.key, hash);
+    if (one != nullptr && overwrite(heap_, one->value, value)) {
+      return;
+    }
+  }
   new_block fresh(heap_, value);
   heap::block old;
   {
     const std::scoped_lock hold(lock_);
-    const std::uint64_t hash = hash_of(value.key);
     if (dict_entry* const one = find(value.key, hash)) {
       old = std::exchange(one->value, fresh.block());
     } else {

@@ -51,6 +51,13 @@ taken list::get(std::ptrdiff_t index)
 
 void list::set(std::ptrdiff_t index, const parts& value)
 {
+  {
+    const std::scoped_lock hold(lock_);
+    if (overwrite(heap_, *place_of(index), value)) {
+      words_->changes.fetch_add(1, std::memory_order_release);
+      return;
+    }
+  }
   new_block fresh(heap_, value);
   std::unique_lock hold(lock_);
   const heap::block old = std::exchange(*place_of(index), fresh.block());

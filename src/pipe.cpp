@@ -7,6 +7,11 @@
 #include "topology_state.hpp"
 
 namespace nodeshare {
+namespace {
+
+constexpr auto look_every = std::chrono::milliseconds(50);
+
+}  // namespace
 
 /// In the front of a heap, behind two rings.
 struct pipe_words {
@@ -34,21 +39,28 @@ void pipe_end::use()
   }
 }
 
-bool pipe_end::other_is_closed(bool look) const
+/// Looks every 50 ms whether the process at the other end lives, also where nothing has to wait.
+bool pipe_end::other_is_closed(bool look)
 {
-  const pipe_words::end& other = words_->ends[1 - side_];
+  pipe_words::end& other = words_->ends[1 - side_];
+  const std::uint64_t user = other.user.load(std::memory_order_relaxed);
+  const auto now = std::chrono::steady_clock::now();
+  if (user != 0 && (look || now - looked_ > look_every)) {
+    looked_ = now;
+    if (linux_api::thread_has_ended(user)) {
+      other.closed_by_user.store(1, std::memory_order_release);
+    }
+  }
   const segment& memory = *in_.memory().memory();
   const int ranks = memory.home() ? memory.home()->where().node_size() : 1;
-  const std::uint64_t user = other.user.load(std::memory_order_relaxed);
   return other.closed_by_user.load(std::memory_order_acquire) != 0 ||
-         (ranks > 1 && other.closed_by.load(std::memory_order_acquire) >= static_cast<std::uint32_t>(ranks)) ||
-         (look && user != 0 && linux_api::thread_has_ended(user));
+         (ranks > 1 && other.closed_by.load(std::memory_order_acquire) >= static_cast<std::uint32_t>(ranks));
 }
 
-bool pipe_end::send(const parts& value)
+bool pipe_end::send(const parts& value, double seconds)
 {
   use();
-  return out_.put(value, -1, [this](bool look) { return other_is_closed(look); });
+  return out_.put(value, seconds, [this](bool look) { return other_is_closed(look); });
 }
 
 std::optional<taken> pipe_end::receive(double seconds)

@@ -3,6 +3,7 @@
 /// Two ends, each of which gets what is sent into the other.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <optional>
@@ -22,9 +23,9 @@ class pipe_end {
   /// Local. Of the heap in this memory.
   pipe_end(const std::shared_ptr<segment>& memory, int side);
 
-  /// Waits while more than a quarter of the heap's capacity lies unread in this direction. False: the other end is
-  /// closed.
-  [[nodiscard]] bool send(const parts& value);
+  /// Waits while more than a quarter of the heap's capacity lies unread in this direction, for `seconds` at most;
+  /// negative: for ever. False: the time is over, or the other end is closed.
+  [[nodiscard]] bool send(const parts& value, double seconds);
   /// Nothing: the time is over, or no more comes.
   [[nodiscard]] std::optional<taken> receive(double seconds);
   /// Whether there is something to receive, or no more comes.
@@ -36,11 +37,12 @@ class pipe_end {
 
  private:
   void use();
-  bool other_is_closed(bool look) const;
+  bool other_is_closed(bool look);
 
   int side_;
   ring out_, in_;
   pipe_words* words_;
+  std::chrono::steady_clock::time_point looked_;
 };
 
 }  // namespace nodeshare

@@ -103,6 +103,16 @@ taken::taken(heap& of, heap::block one)
   }
 }
 
+bool overwrite(heap& in, heap::block one, const parts& value)
+{
+  const auto bytes = in.at(one);
+  if (bytes.size() > small || bytes.size() != stored::bytes_for(value)) {
+    return false;
+  }
+  stored::write(bytes.data(), value);
+  return true;
+}
+
 new_block::new_block(heap& in, const parts& value) : in_(in), block_(in.allocate(stored::bytes_for(value)))
 {
   stored::write(in.at(block_).data(), value);

@@ -54,6 +54,10 @@ class taken {
   heap_view view_;
 };
 
+/// Local. Puts a value into the place of another one, if it has the same size and readers copy it, who are excluded
+/// now. Whether that was possible.
+bool overwrite(heap& in, heap::block one, const parts& value);
+
 /// A new block with a value in it, which is released again unless somebody takes it over.
 class new_block {
  public:

@@ -4,7 +4,8 @@
   cpp/NAME         a suite of the C++ tests, on all ranks      } in each run: a number of ranks, and how they are put on
   python/test_X    a file of pytest tests, on all ranks        } pretend nodes; the fast ones also with memfd as memory
   faults, programs, multinode, packaging                         pytest files on no rank, which start what they need
-  another_mpi/NAME                                               the fast ones of all this with an MPI of another family
+  another_mpi/NAME                                               with an MPI of another family, the fast ones of all
+                                                                 this, on ranks in the run 3:2
 
 They mostly wait for ranks to start and to end, so three run at a time; of those that make hosts or builds only one.
 Counted are test cases, once for each start. Skips are listed with their reasons; a test that hangs is a failure, names
@@ -40,6 +41,7 @@ NOTHING_SELECTED = 5  # pytest's exit code
 PER_START = {"cpp": 100, "python": 6}  # suites, files
 # What these test happens on a rank or within a node. With MANY ranks they run on one node, the others on several.
 MANY = 5
+AGAIN = "2:cyclic"  # with so many, the slow ones are not run here, too
 WITHIN_A_NODE = "closing doctests harness held_window info layout memory numpy_words pickling reserve".split()
 
 root = Path(__file__).resolve().parent.parent
@@ -68,8 +70,8 @@ def runs() -> dict[str, bool]:
     return found
 
 
-def starts(fast: bool, memory_of_all: str | None, names: list[str]) -> list[Start]:
-    """Return what there is to start of these names, or all; on one kind of memory, if that was chosen."""
+def starts(fast: bool, memory_of_all: str | None, names: list[str], only: str | None) -> list[Start]:
+    """Return what there is to start of these names, or all; on one kind of memory, in one run, if that was chosen."""
 
     def wanted(name: str) -> bool:
         return not names or any(part in name for part in names)
@@ -81,7 +83,8 @@ def starts(fast: bool, memory_of_all: str | None, names: list[str]) -> list[Star
     memories = ["", *["memfd"] * (not fast)] if memory_of_all is None else [memory_of_all]
     for memory in memories:
         for run, is_fast in runs().items():
-            if not is_fast and (fast or memory != memories[0]):
+            few = fast or memory != memories[0]
+            if run != (only or run) or (few and not is_fast and not only):
                 continue
             ranks, _, placement = run.partition(":")
             where = f"{ranks} rank{'s' * (ranks != '1')}" + f", nodes of {placement}" * bool(placement)
@@ -98,7 +101,8 @@ def starts(fast: bool, memory_of_all: str | None, names: list[str]) -> list[Star
             if int(ranks) >= MANY:
                 here = [file for file in chosen if file.stem.removeprefix("test_") in WITHIN_A_NODE]
                 chosen = [file for file in chosen if (file in here) != bool(placement)]
-            quick = ["-m", "not slow"] * (fast or memory != memories[0])
+            again = int(ranks) >= MANY and placement == AGAIN
+            quick = ["-m", "not slow"] * (few or again)
             for some, name in in_starts("python", [file.stem for file in chosen]):
                 paths = [f"tests/python/{stem}.py" for stem in some]
                 plan.append(Start(name, where, [*mpiexec(int(ranks)), *pytest, *quick, *paths], env))
@@ -116,7 +120,7 @@ def starts(fast: bool, memory_of_all: str | None, names: list[str]) -> list[Star
             Start(
                 f"another_mpi/{other}",
                 "",
-                ["bash", "tests/run.sh", "--mpi", other, "--fast", "-j", "2"],
+                ["bash", "tests/run.sh", "--mpi", other, "--fast", "--run", "3:2", "-j", "2"],
                 alone=True,
             )
         )
@@ -248,8 +252,11 @@ def main() -> int:
         help="so many starts at a time, of those that may (%(default)s)",
     )
     parser.add_argument("--fast", action="store_true", help="2 and 3 ranks, one memory, without multinode, packaging")
+    parser.add_argument("--run", metavar="RANKS[:PLACEMENT]", help="what happens on ranks only in this one: 3:2")
     options = parser.parse_args()
-    plan = starts(options.fast, os.environ.pop("NODESHARE_MEMORY", None), options.names)
+    if options.run and options.run not in runs():
+        parser.error(f"--run {options.run}: allowed are {', '.join(runs())}")
+    plan = starts(options.fast, os.environ.pop("NODESHARE_MEMORY", None), options.names, options.run)
     if not plan:
         parser.error(f"no test has {' or '.join(options.names)} in its name")
     for name in ("NODESHARE_RANKS_PER_NODE", "NODESHARE_PATIENCE"):

@@ -159,6 +159,16 @@ auto bind_container(py::module_& module, const char* name, const char* doc)
       .def_property_readonly("memory", [](Container& self) { return self.memory().memory(); });
 }
 
+/// As lists take it: any integer, however large.
+std::ptrdiff_t index_of(py::handle number)
+{
+  const Py_ssize_t out = PyNumber_AsSsize_t(number.ptr(), PyExc_IndexError);
+  if (out == -1 && PyErr_Occurred() != nullptr) {
+    throw py::error_already_set();
+  }
+  return out;
+}
+
 std::vector<std::size_t> indices_of(const py::slice& which, std::size_t size)
 {
   std::size_t start = 0, stop = 0, step = 0, count = 0;
@@ -176,18 +186,19 @@ void bind_list(py::module_& module)
 {
   bind_container<list>(module, "List", "Values in a row.")
       .def(py::init<std::shared_ptr<segment>>())
-      .def("get", [](list& self, py::ssize_t index) { return as_value(self.get(index)); })
+      .def("get", [](list& self, py::handle index) { return as_value(self.get(index_of(index))); })
       .def("set",
-           [](list& self, py::ssize_t index, py::handle value) {
+           [](list& self, py::handle index, py::handle value) {
              const value_of from(value);
-             without_gil(from.is_large(), [&] { self.set(index, from.get()); });
+             const std::ptrdiff_t place = index_of(index);
+             without_gil(from.is_large(), [&] { self.set(place, from.get()); });
            })
       .def("insert",
            [](list& self, py::ssize_t index, const py::list& values) {
              const values_of from(values);
              without_gil(from.large, [&] { self.insert(index, from.all); });
            })
-      .def("pop", [](list& self, py::ssize_t index) { return as_value(self.pop(index)); })
+      .def("pop", [](list& self, py::handle index) { return as_value(self.pop(index_of(index))); })
       .def("some",
            [](list& self, const py::slice& which) {
              list::contents now = self.some([&](std::size_t size) { return indices_of(which, size); });
@@ -295,8 +306,11 @@ void bind_pipe(py::module_& module)
       .def("send",
            [](pipe_end& self, py::handle value) {
              const value_of from(value);
-             const py::gil_scoped_release release;
-             return self.send(from.get());
+             if (from.is_large()) {
+               const py::gil_scoped_release release;
+               return self.send(from.get(), -1);
+             }
+             return patiently(-1, [&](double most) { return self.send(from.get(), most); });
            })
       .def("receive",
            [](pipe_end& self, double seconds) {

@@ -73,24 +73,22 @@ class List(Container, MutableSequence):  # type: ignore[type-arg]
         return len(self._core)
 
     def __getitem__(self, index: Any) -> Any:
-        if type(index) is int:
-            return unpacked(self._core.get(index))
         if isinstance(index, slice):
             return [unpacked(kept) for kept in self._core.some(index)[1]]
-        return unpacked(self._core.get(operator.index(index)))
+        return unpacked(self._core.get(index))
 
     def __setitem__(self, index: Any, value: Any) -> None:
         if isinstance(index, slice):
             values = [packed(one) for one in value]
             self._rearrange(lambda order: operator.setitem(order, index, range(-1, -1 - len(values), -1)), values)
         else:
-            self._core.set(operator.index(index), packed(value))
+            self._core.set(index, packed(value))
 
     def __delitem__(self, index: Any) -> None:
         if isinstance(index, slice):
             self._rearrange(lambda order: operator.delitem(order, index))
         else:
-            self._core.pop(operator.index(index))
+            self._core.pop(index)
 
     def __iter__(self) -> Iterator[Any]:
         return map(unpacked, self._core.some(_ALL)[1])
@@ -112,7 +110,7 @@ class List(Container, MutableSequence):  # type: ignore[type-arg]
 
     def pop(self, index: int = -1) -> Any:
         """Local. Takes a value out. No two ranks get the same. Raises IndexError if there is none."""
-        return unpacked(self._core.pop(operator.index(index)))
+        return unpacked(self._core.pop(index))
 
     def remove(self, value: Any) -> None:
         """Local. Takes the first one out that equals `value`. Raises ValueError if there is none."""

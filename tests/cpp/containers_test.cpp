@@ -378,12 +378,12 @@ BOOST_AUTO_TEST_CASE(an_end_of_a_pipe_hears_that_the_other_is_closed)
   const memory both = new_heap(alone());
   pipe_end left(both, 0), right(both, 1);
   BOOST_CHECK(!left.poll(0));
-  BOOST_REQUIRE(right.send(value("last")));
+  BOOST_REQUIRE(right.send(value("last"), -1));
   right.close();
   BOOST_CHECK_EQUAL(text_of(*left.receive(-1)), "last");
   BOOST_CHECK(!left.receive(-1));
   BOOST_CHECK(left.poll(0));
-  BOOST_CHECK(!left.send(value("nobody gets it")));
+  BOOST_CHECK(!left.send(value("nobody gets it"), -1));
 }
 
 BOOST_AUTO_TEST_CASE(an_end_of_a_pipe_hears_that_the_process_at_the_other_has_ended)
@@ -392,11 +392,12 @@ BOOST_AUTO_TEST_CASE(an_end_of_a_pipe_hears_that_the_process_at_the_other_has_en
   pipe_end left(both, 0), right(both, 1);
   const pid_t child = ::fork();
   if (child == 0) {
-    (void)right.send(value("from the child"));
+    (void)right.send(value("from the child"), -1);
     ::_exit(0);
   }
   BOOST_CHECK_EQUAL(text_of(*left.receive(-1)), "from the child");
   BOOST_CHECK(!left.receive(-1));
+  BOOST_CHECK(!left.send(value("nobody gets it"), -1));
   ::waitpid(child, nullptr, 0);
 }
 
