@@ -42,7 +42,9 @@ PER_START = {"cpp": 100, "python": 6}  # suites, files
 # What these test happens on a rank or within a node. With MANY ranks they run on one node, the others on several.
 MANY = 5
 AGAIN = "2:cyclic"  # with so many, the slow ones are not run here, too
-WITHIN_A_NODE = "closing doctests harness held_window info layout memory numpy_words pickling reserve".split()
+WITHIN_A_NODE = (
+    "closing dict doctests harness held_window info layout list memory numpy_words pickling pipe queue reserve".split()
+)
 
 root = Path(__file__).resolve().parent.parent
 build = Path(sys.prefix) / "build"

@@ -168,7 +168,7 @@ def _packed_key(key: Any) -> bytes:
     if type(key) is str:
         return b"s" + key.encode("utf-8", "surrogatepass")
     if type(key) is int:
-        return b"i%d" % key
+        return b"i%x" % key
     hash(key)  # TypeError where a dict would raise it
     plain = _plain_key(key)
     if type(plain) in (str, int):
@@ -184,7 +184,7 @@ def _unpacked_key(packed_key: bytes) -> Any:
     kind, content = packed_key[:1], packed_key[1:]
     if kind == b"s":
         return content.decode("utf-8", "surrogatepass")
-    return int(content) if kind == b"i" else pickle.loads(content)
+    return int(content, 16) if kind == b"i" else pickle.loads(content)
 
 
 def _plain_key(key: Any) -> Any:

@@ -4,6 +4,7 @@
 import gc
 import os
 import sys
+import threading
 import warnings
 
 import numpy as np
@@ -136,6 +137,21 @@ def outcome(call):
         error.__context__ = error.__cause__ = None
         return error.with_traceback(None)
     return None
+
+
+def started(call):
+    """Return a thread that makes a call, and a list which then has what the call gave or raised."""
+    got = []
+
+    def run():
+        try:
+            got.append(call())
+        except Exception as error:
+            got.append(error.with_traceback(None))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, got
 
 
 def told(error, kind, *words):

@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 from mpi4py import MPI
-from support import LAST, alive, leaves_nothing, outcome, told, world  # noqa: F401
+from support import LAST, alive, leaves_nothing, outcome, started, told, world  # noqa: F401
 
 import nodeshare as ns
 
@@ -28,16 +28,7 @@ here = f"on {ns.topology().host}"
 
 def in_thread(call):
     """Return what a call gives, or raises, in another thread."""
-    got = []
-
-    def run():
-        try:
-            got.append(call())
-        except Exception as error:
-            got.append(error.with_traceback(None))
-
-    thread = threading.Thread(target=run)
-    thread.start()
+    thread, got = started(call)
     thread.join()
     return got[0]
 
