@@ -205,14 +205,13 @@ def _plain_key(key: Any) -> Any:
 
 
 def _plain_number(key: Any) -> Any:
-    """Local. The simplest of the numbers that equal it."""
-    if isinstance(key, complex) and key.imag == 0:
-        key = key.real
-    for kind in (int, float):
-        try:
-            simple = kind(key)
-        except (TypeError, ValueError, OverflowError):
-            continue
-        if simple == key:
-            return simple
-    return key
+    """Local. The int or float that equals it, if there is one."""
+    if isinstance(key, numbers.Integral):
+        return int(key)
+    try:
+        simple = float(key.real if isinstance(key, complex) else key)
+    except (TypeError, ValueError, OverflowError):
+        return key
+    if simple != key:
+        return key
+    return int(simple) if simple.is_integer() else simple
