@@ -2,7 +2,7 @@
 """Runs all tests of nodeshare and adds them up. Started by tests/run.sh.
 
   cpp/NAME         a suite of the C++ tests, on all ranks      } in each run: a number of ranks, and how they are put on
-  python/test_X    a file of pytest tests, on all ranks        } pretend nodes; the fast ones also with memfd as memory
+  python/test_X    a file of pytest tests, on all ranks        } pretend nodes; the fast one on these with memfd, too
   faults, programs, multinode, packaging                         pytest files on no rank, which start what they need
   another_mpi/NAME                                               with an MPI of another family, the fast ones of all
                                                                  this, on ranks in the run 3:2
@@ -17,6 +17,7 @@ memory.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -27,7 +28,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,9 +40,9 @@ SECONDS_FOR_ALL = 75 * 60  # a bound for what is stuck
 LINES_OF_A_FAILURE = 80
 NOTHING_SELECTED = 5  # pytest's exit code
 PER_START = {"cpp": 100, "python": 6}  # suites, files
-# What these test happens on a rank or within a node. With MANY ranks they run on one node, the others on several.
+# With MANY ranks each file of Python is run once. What these test happens on a rank or within a node: on one node; the
+# others in turn in the runs that have several.
 MANY = 5
-AGAIN = "2:cyclic"  # with so many, the slow ones are not run here, too
 WITHIN_A_NODE = (
     "closing dict doctests harness held_window info layout list memory numpy_words pickling pipe queue reserve".split()
 )
@@ -82,13 +83,15 @@ def starts(fast: bool, memory_of_all: str | None, names: list[str], only: str | 
     files = sorted((root / "tests/python").glob("test_*.py"))
     pytest = [sys.executable, "-m", "pytest", "-q", "--color=no"]
     plan = []
+    run_of_file = with_many(files, runs())
     memories = ["", *["memfd"] * (not fast)] if memory_of_all is None else [memory_of_all]
     for memory in memories:
         for run, is_fast in runs().items():
-            few = fast or memory != memories[0]
-            if run != (only or run) or (few and not is_fast and not only):
-                continue
             ranks, _, placement = run.partition(":")
+            again = memory != memories[0]
+            few = fast or again
+            if run != (only or run) or (few and not is_fast and not only) or (again and not placement):
+                continue
             where = f"{ranks} rank{'s' * (ranks != '1')}" + f", nodes of {placement}" * bool(placement)
             where += f", {memory}" * bool(memory)
             env = {"NODESHARE_TEST_RANKS": ranks}
@@ -100,11 +103,9 @@ def starts(fast: bool, memory_of_all: str | None, names: list[str], only: str | 
                 tests = [str(build / "tests/cpp/nodeshare_tests"), "--color_output=no"]
                 plan.append(Start(name, where, [*mpiexec(int(ranks)), *tests, f"--run_test={','.join(some)}"], env))
             chosen = [file for file in files if wanted(f"python/{file.stem}")]
-            if int(ranks) >= MANY:
-                here = [file for file in chosen if file.stem.removeprefix("test_") in WITHIN_A_NODE]
-                chosen = [file for file in chosen if (file in here) != bool(placement)]
-            again = int(ranks) >= MANY and placement == AGAIN
-            quick = ["-m", "not slow"] * (few or again)
+            if int(ranks) >= MANY and not only:
+                chosen = [file for file in chosen if run == run_of_file[file]]
+            quick = ["-m", "not slow"] * few
             for some, name in in_starts("python", [file.stem for file in chosen]):
                 paths = [f"tests/python/{stem}.py" for stem in some]
                 plan.append(Start(name, where, [*mpiexec(int(ranks)), *pytest, *quick, *paths], env))
@@ -127,6 +128,15 @@ def starts(fast: bool, memory_of_all: str | None, names: list[str], only: str | 
             )
         )
     return [start for start in plan if start.where or wanted(start.name)]
+
+
+def with_many(files: list[Path], runs: Iterable[str]) -> dict[Path, str]:
+    """Return in which of the runs with MANY ranks each file of Python is."""
+    many = [run for run in runs if int(run.partition(":")[0]) >= MANY]
+    on_one_node = next(run for run in many if ":" not in run)
+    on_several = itertools.cycle(run for run in many if ":" in run)
+    here = [file for file in files if file.stem.removeprefix("test_") in WITHIN_A_NODE]
+    return {file: on_one_node if file in here else next(on_several) for file in files}
 
 
 def in_starts(kind: str, names: list[str]) -> Iterator[tuple[list[str], str]]:

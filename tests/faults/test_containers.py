@@ -80,10 +80,11 @@ def test_kill_9_within_a_call_leaves_all_an_error_or_a_container_that_works(job,
         + WORK[kind]
         + """
         random.seed(5)
-        poisoned, kept = 0, []
-        for attempt in range(60):
+        poisoned, kept, until = 0, [], time.monotonic() + 40
+        while poisoned < 2 * comm.size and comm.bcast(time.monotonic() < until):  # most are killed between calls
             made, work, view = prepared()
-            kept.append(view)
+            if len(kept) < 60:
+                kept.append(view)
             if comm.rank == 0:
                 end, begin = os.pipe()
                 child = os.fork()
@@ -110,8 +111,6 @@ def test_kill_9_within_a_call_leaves_all_an_error_or_a_container_that_works(job,
             poisoned += comm.allreduce(bool(told))
             del made, work, view
             gc.collect()
-            if poisoned >= 3 * comm.size:
-                break
         assert poisoned % comm.size == 0  # each time all or nobody
         assert all((view == array).all() for view in kept)
         kept.clear()
@@ -119,7 +118,7 @@ def test_kill_9_within_a_call_leaves_all_an_error_or_a_container_that_works(job,
         assert not ns._core.segments(), ns._core.segments()
         print("well", poisoned, flush=True)
         """,
-        timeout=50,
+        timeout=100,
     )
     assert ended.code == 0, ended.out + ended.err
     found = re.findall(r"^well (\d+)", ended.out, re.M)
