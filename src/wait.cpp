@@ -75,6 +75,13 @@ void require_meetings()
   }
 }
 
+waiter::~waiter()
+{
+  if (given_up_ != nullptr) {
+    hooks.take_back(given_up_);
+  }
+}
+
 bool waiter::pause(std::atomic<std::uint64_t>* word, std::atomic<std::uint32_t>* sleepers, std::uint64_t seen)
 {
   if (spins_left_ > 0) {
@@ -86,6 +93,7 @@ bool waiter::pause(std::atomic<std::uint64_t>* word, std::atomic<std::uint32_t>*
   const auto now = clock::now();
   if (!started_) {
     started_ = true;
+    given_up_ = hooks.let_go != nullptr ? hooks.let_go() : nullptr;
     start_ = last_look_ = now;
   }
   const bool patient = now - start_ > yield_for;

@@ -36,6 +36,9 @@ class waiter {
   /// @param progress  a communicator of ours to probe: without MPI progress `Isend; sync` against `Recv; sync`
   ///                  deadlocks. MPI_COMM_NULL: none
   waiter(bool spin, MPI_Comm progress) noexcept : spins_left_(spin ? most_spins : 0), progress_(progress) {}
+  ~waiter();
+  waiter(const waiter&) = delete;
+  waiter& operator=(const waiter&) = delete;
 
   /// Returns true when 50 ms have passed since it last did: time to look whether peers still live, and for signals.
   /// `word`: what the other side changes (and then wakes, if `sleepers` is not zero); `seen`: its last known value.
@@ -52,6 +55,7 @@ class waiter {
   int spins_left_;
   MPI_Comm progress_;
   bool started_ = false;
+  void* given_up_ = nullptr;  // what `hooks.let_go` gave
   unsigned turns_ = 0;
   clock::time_point start_;
   clock::time_point last_look_;

@@ -31,6 +31,11 @@ bool signal_raised()
   return true;
 }
 
+/// The GIL, if this thread has it.
+void* let_go_of_gil() { return Py_IsInitialized() != 0 && PyGILState_Check() != 0 ? PyEval_SaveThread() : nullptr; }
+
+void take_gil_back(void* state) { PyEval_RestoreThread(static_cast<PyThreadState*>(state)); }
+
 /// Called by Python where it goes on.
 int raise_place_error(void*)
 {
@@ -52,7 +57,8 @@ std::string user_place()
   const py::error_scope keep;  // a Python error may be under way in this thread
   try {
     return py::reinterpret_borrow<py::object>(place_function)().cast<std::string>();
-  } catch (const py::error_already_set& why) {  // most often of a signal handler, which ran as any Python code may run one
+  } catch (
+      const py::error_already_set& why) {  // most often of a signal handler, which ran as any Python code may run one
     Py_XDECREF(place_error);
     place_error = py::object(why.value()).release().ptr();
     Py_AddPendingCall(raise_place_error, nullptr);
@@ -131,7 +137,11 @@ void set_python_error() noexcept
 void bind_errors(py::module_& module)
 {
   py::register_local_exception_translator(&translate);
-  hooks = {signal_raised, user_place, collect_garbage};
+  hooks = {.interrupted = signal_raised,
+           .let_go = let_go_of_gil,
+           .take_back = take_gil_back,
+           .where = user_place,
+           .collect_garbage = collect_garbage};
   module.def(
       "set_place", [](py::object function) { place_function = function.release().ptr(); },
       "Local. Sets the function that names the user's file and line.");

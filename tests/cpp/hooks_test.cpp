@@ -2,6 +2,10 @@
 #include "nodeshare/hooks.hpp"
 
 #include <atomic>
+#include <chrono>
+#include <mutex>
+#include <thread>
+#include <utility>
 
 #include "support.hpp"
 
@@ -146,6 +150,52 @@ BOOST_AUTO_TEST_CASE(a_rank_interrupted_while_it_waits_for_another_node_leaves_n
   BOOST_CHECK_MESSAGE(threw, "this rank returned from a collective in which rank 0 was interrupted");
   BOOST_CHECK_THROW(home->agree(call("together", "")), nodeshare::error);  // on all again, or on none: nobody hangs
   BOOST_CHECK_NO_THROW(home->meet(call("sync", "")));
+}
+
+/// As two threads of Python: one waits within a call for a second lock, and asks for signals; the other one has the
+/// GIL.
+BOOST_AUTO_TEST_CASE(a_thread_that_waits_holds_nothing_that_another_needs)
+{
+  static std::mutex interpreter;
+  static thread_local bool has_it = false;
+  const replaced<void* (*)()> let_go(nodeshare::hooks.let_go, []() -> void* {
+    if (!std::exchange(has_it, false)) {
+      return nullptr;
+    }
+    interpreter.unlock();
+    return &interpreter;
+  });
+  const replaced<void (*)(void*)> take_back(nodeshare::hooks.take_back, [](void*) {
+    interpreter.lock();
+    has_it = true;
+  });
+  const replaced<bool (*)()> asks(nodeshare::hooks.interrupted, [] {
+    const std::scoped_lock hold(interpreter);
+    return false;
+  });
+  const topology alone(MPI_COMM_SELF);
+  nodeshare::mutex first(alone), second(alone);
+  second.lock();
+  std::thread within([&] {
+    const std::scoped_lock one(first);
+    const std::scoped_lock two(second);
+  });
+  while (!first.locked()) {
+    std::this_thread::yield();
+  }
+  std::thread with_it([&] {
+    const std::scoped_lock hold(interpreter);
+    has_it = true;
+    {
+      const std::scoped_lock too(first);
+      BOOST_CHECK(has_it);
+    }
+    has_it = false;
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));  // both wait, and have asked for signals
+  second.unlock();
+  within.join();
+  with_it.join();
 }
 
 BOOST_AUTO_TEST_SUITE_END()

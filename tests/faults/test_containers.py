@@ -582,6 +582,7 @@ MANY = {
             made.task_done()
         writer.join()
         made.join()
+        comm.Barrier()  # until then others may put more
         assert made.empty()
         assert comm.allreduce(found) == comm.size * (times * (times - 1) // 2)
         """,
