@@ -61,6 +61,7 @@ HEAD = """
         array = np.arange(3000.0)
 """
 kinds = pytest.mark.parametrize("kind", WORK)
+two_or_three = pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.slow)])
 
 
 def count(text, word):
@@ -126,7 +127,7 @@ def test_kill_9_within_a_call_leaves_all_an_error_or_a_container_that_works(job,
     assert int(found[0]) > 0, "no process was killed within a call"
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@two_or_three
 @kinds
 def test_kill_9_of_a_rank_leaves_nobody_waiting_and_crashes_nobody(job, kind, ranks):
     # the launcher may end the job as soon as it sees the rank gone; then nobody is left to be told
@@ -170,7 +171,7 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@two_or_three
 @pytest.mark.parametrize("end", ENDS)
 @waits
 def test_a_wait_ends_when_another_rank_has_failed_or_all_others_have_ended(job, wait, end, ranks):
@@ -205,7 +206,7 @@ def test_a_wait_ends_when_another_rank_has_failed_or_all_others_have_ended(job, 
         assert count(ended.out, "told") == 2, ended.out + ended.err
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@two_or_three
 def test_a_wait_ends_with_an_error_that_names_who_failed(job, ranks):
     ended = job(
         ranks,
@@ -323,7 +324,7 @@ def test_ctrl_c_in_plain_python_ends_a_wait(job, wait):
 # --- MPI ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@two_or_three
 @pytest.mark.parametrize("env", [NO_SINGLE_COPY, {}], ids=["no single copy", "as it is"])
 def test_isend_then_a_wait_against_recv_then_what_it_waits_for(job, ranks, env):
     ended = job(
@@ -382,7 +383,7 @@ def test_they_can_be_used_after_mpi_is_finalized_and_views_stay(job):
 # --- memory ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@two_or_three
 def test_a_shared_memory_folder_that_gets_full_is_an_error_to_who_asks(job_with, ranks):  # noqa: F811
     ended, left = job_with(
         SMALL,
@@ -432,7 +433,7 @@ def test_a_shared_memory_folder_that_gets_full_is_an_error_to_who_asks(job_with,
     assert count(ended.out, "told") in (3, 4) and ended.out.count("well") == ranks, ended.out
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@two_or_three
 def test_a_capacity_larger_than_the_shared_memory_folder_is_told_to_all(job_with, ranks):  # noqa: F811
     ended, left = job_with(
         SMALL,

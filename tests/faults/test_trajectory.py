@@ -58,6 +58,7 @@ def test_what_cannot_be_computed_ends_in_one_sentence_and_code_1_before_computin
     assert not any((tmp_path / "out" / name).exists() for name in RESULTS)
 
 
+@pytest.mark.slow
 def test_frames_that_only_the_last_rank_finds_broken_end_all(trajectory, tmp_path):
     broken = tmp_path / "broken.dcd"
     shutil.copy(DCD, broken)

@@ -34,6 +34,7 @@ def maps(tmp_path):
     return there
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options, named",
     [
@@ -90,6 +91,7 @@ def test_an_unwritable_output_ends_in_one_sentence_and_code_1_before_computing(w
     assert "%" not in ended.err
 
 
+@pytest.mark.slow
 def test_results_are_overwritten_only_by_force(weather, tmp_path):
     (tmp_path / "irradiance.npy").write_text("dear")
     assert "--force" in sentence(weather(2, *few, "--output", tmp_path), 1)
