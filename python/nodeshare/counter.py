@@ -3,13 +3,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from . import _core
 from .words import Words
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 __all__ = ["Counter"]
 
@@ -45,7 +40,3 @@ class Counter(Words, _core.Counter):
 
     _name = "Counter"
     _make = staticmethod(_core.make_counter)
-
-    @classmethod
-    def _at(cls, segment: _core.Segment) -> Self:
-        return _core.Counter.__new__(cls, segment)

@@ -53,10 +53,6 @@ class Lock(Words, _core.Lock):
     _name = "Lock"
     _make = staticmethod(_core.make_lock)
 
-    @classmethod
-    def _at(cls, segment: _core.Segment) -> Self:
-        return _core.Lock.__new__(cls, segment)
-
 
 class RWLock(Words):
     """A lock that many may hold to read, or one to write: two sides, each with the methods of `Lock`.

@@ -34,7 +34,7 @@ class Words:
     @classmethod
     def _at(cls, segment: _core.Segment) -> Self:
         """Local. The one that lies in this memory."""
-        raise NotImplementedError
+        return super().__new__(cls, segment)  # type: ignore[call-arg]  # of the core's type that comes next
 
     def __reduce__(self) -> Any:
         return reduce_words(self._at, self._memory)

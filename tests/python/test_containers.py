@@ -121,7 +121,7 @@ PLAIN = [
     np.dtype("i4, f8"),
     np.float64(3),
     np.datetime64("2020-01-01"),
-    NotImplementedError("no"),
+    OSError(2, "no"),
 ]
 
 
