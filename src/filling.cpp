@@ -46,17 +46,6 @@ class filler {
   /// By the root.
   failure write(std::size_t chunk)
   {
-    if (fresh_ && parts_.mapped.file >= 0 && !linux_api::file_size_limit()) {  // over such a limit it would be SIGXFSZ
-      if (failure trouble = look_(length(chunk))) {
-        return trouble;
-      }
-      return each_piece(chunk, [&](std::size_t begin, const std::byte* data, std::size_t bytes) {
-        return linux_api::write_at(parts_.mapped.file, data, bytes, begin)
-                   ? failure{}
-                   : failure{failure_kind::out_of_shared_memory, "the system has no page left after byte " +
-                                                                     std::to_string(begin) + " (" + std::strerror(errno) + ")"};
-      });
-    }
     if (failure trouble = make_present(chunk)) {
       return trouble;
     }

@@ -21,15 +21,8 @@
 #include <fstream>
 #include <utility>
 
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23  // Linux 5.14; older headers lack the name
-#endif
-
 namespace nodeshare::linux_api {
 namespace {
-
-constexpr std::size_t huge_page = std::size_t{2} << 20;
-constexpr std::size_t populate_step = std::size_t{64} << 20;
 
 void* do_mremap(void* old, std::size_t bytes) { return ::mremap(old, 0, bytes, MREMAP_MAYMOVE); }
 void* do_mmap(std::size_t bytes, int file)
@@ -37,27 +30,7 @@ void* do_mmap(std::size_t bytes, int file)
   return ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
 }
 int do_memfd_create(const char* name) { return ::memfd_create(name, MFD_CLOEXEC); }
-
-/// Before Linux 5.14: reading zeros into fresh pages faults them in and answers EFAULT where a touch would be SIGBUS.
-bool populate_by_reading_zeros(std::byte* address, std::size_t bytes)
-{
-  const int zeros = ::open("/dev/zero", O_RDONLY | O_CLOEXEC);
-  if (zeros < 0) {
-    return false;
-  }
-  std::size_t done = 0;
-  while (done < bytes) {
-    const ssize_t got = ::read(zeros, address + done, bytes - done);
-    if (got <= 0 && errno != EINTR) {
-      break;
-    }
-    done += got > 0 ? static_cast<std::size_t>(got) : 0;
-  }
-  const int why = errno;
-  ::close(zeros);
-  errno = why;
-  return done == bytes;
-}
+int do_userfaultfd(int flags) { return static_cast<int>(::syscall(SYS_userfaultfd, flags)); }
 
 std::atomic<bool> in_forked_child{false};
 thread_local constinit std::uint64_t name_of_this_thread = 0;
@@ -90,8 +63,8 @@ std::uint64_t mix(std::uint64_t hash, std::uint64_t value)
 
 }  // namespace
 
-system_calls calls{do_mremap,          do_mmap, ::munmap, ::madvise, do_memfd_create, ::statvfs,
-                   ::process_vm_readv, ::pread, ::pwrite, ::fsync};
+system_calls calls{do_mremap, do_mmap,            ::munmap, ::madvise, do_memfd_create, do_userfaultfd,
+                   ::statvfs, ::process_vm_readv, ::pread,  ::pwrite,  ::fsync};
 
 std::size_t page_size() noexcept
 {
@@ -100,59 +73,6 @@ std::size_t page_size() noexcept
 }
 
 std::size_t round_up(std::size_t bytes, std::size_t step) noexcept { return (bytes + step - 1) / step * step; }
-
-std::byte* alias(void* page, std::size_t bytes) noexcept
-{
-  void* second = calls.mremap(page, bytes);
-  return second == MAP_FAILED ? nullptr : static_cast<std::byte*>(second);
-}
-
-void replace(std::byte* address, std::size_t bytes, std::byte* by) noexcept
-{
-  if (by == nullptr) {
-    (void)::mmap(address, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
-  } else {
-    // not ::mremap: UCX puts its own in that place, which forgets the address
-    ::syscall(SYS_mremap, by, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, address);
-  }
-}
-
-std::byte* map_file(int file, std::size_t bytes) noexcept
-{
-  void* address = calls.mmap(bytes, file);
-  return address == MAP_FAILED ? nullptr : static_cast<std::byte*>(address);
-}
-
-void unmap(std::byte* address, std::size_t bytes) noexcept { calls.munmap(address, bytes); }
-
-void advise(std::byte* address, std::size_t bytes) noexcept
-{
-  calls.madvise(address, bytes, MADV_DONTDUMP);
-  if (bytes >= 2 * huge_page) {
-    calls.madvise(address, bytes, MADV_HUGEPAGE);  // answers 0 even where shared huge pages are switched off
-  }
-}
-
-bool punch(std::byte* address, std::size_t bytes) noexcept
-{
-  return bytes == 0 || calls.madvise(address, bytes, MADV_REMOVE) == 0;
-}
-
-failure populate(std::byte* address, std::size_t bytes) noexcept
-{
-  for (std::size_t done = 0; done < bytes;) {
-    const std::size_t step = std::min(populate_step, bytes - done);
-    if (calls.madvise(address + done, step, MADV_POPULATE_WRITE) == 0 ||
-        (errno == EINVAL && populate_by_reading_zeros(address + done, step))) {
-      done += step;
-    } else if (errno != EINTR && errno != EAGAIN) {
-      return {failure_kind::out_of_shared_memory,
-              "the system has no page left after " + bytes_text(done) + " of this rank's " + bytes_text(bytes) + " (" +
-                  std::strerror(errno) + ")"};
-    }
-  }
-  return {};
-}
 
 std::optional<std::size_t> read_at(int file, std::byte* to, std::size_t bytes, std::size_t offset) noexcept
 {

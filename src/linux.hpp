@@ -26,6 +26,7 @@ struct system_calls {
   int (*munmap)(void* address, std::size_t bytes);
   int (*madvise)(void* address, std::size_t bytes, int advice);
   int (*memfd_create)(const char* name);
+  int (*userfaultfd)(int flags);
   int (*statvfs)(const char* path, struct statvfs* out);
   ssize_t (*process_vm_readv)(pid_t pid, const iovec* to, unsigned long tos, const iovec* from, unsigned long froms,
                               unsigned long flags);

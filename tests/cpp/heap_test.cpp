@@ -274,6 +274,7 @@ BOOST_AUTO_TEST_CASE(where_little_memory_is_left_it_takes_what_it_needs)
   const auto large = h.allocate(20 * megabyte);
   const auto before = h.usage();
   const replaced<decltype(linux_api::calls.madvise)> scarce(linux_api::calls.madvise, few_pages);
+  const replaced forbid(linux_api::calls.userfaultfd, &no_userfaultfd);
   const auto one = h.allocate(2 * megabyte);
   fill(h.at(one), 1);
   BOOST_CHECK_GT(h.usage().present, before.present);

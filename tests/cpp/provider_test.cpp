@@ -158,14 +158,41 @@ BOOST_AUTO_TEST_CASE(pages_missing_while_one_rank_s_bytes_are_copied_are_out_of_
     const kind_of_memory where(kind);
     {
       const replaced fail(linux_api::calls.madvise, &no_page_left<EFAULT>);
-      if (world().size() > 1) {  // else the root writes into a file, whose pages nobody asks for by madvise
-        BOOST_CHECK_THROW(
-            node::of(where)->create(call("make", ""), {.bytes = mine.size(), .source = 0, .data = {&all, 1}}),
-            out_of_shared_memory);
-      }
+      BOOST_CHECK_THROW(
+          node::of(where)->create(call("make", ""), {.bytes = mine.size(), .source = 0, .data = {&all, 1}}),
+          out_of_shared_memory);
     }
     check_still_works(where);
   }
+}
+
+BOOST_AUTO_TEST_CASE(pages_are_made_present_also_where_userfaultfd_is_forbidden)
+{
+  for (const char* kind : kinds) {
+    const kind_of_memory where(kind);
+    const replaced forbid(linux_api::calls.userfaultfd, &no_userfaultfd);
+    BOOST_CHECK(all_zero(make(where, 3 * megabyte)));
+    check_filled(where, 13 * megabyte + 5);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(pages_that_were_there_before_keep_what_they_hold)
+{
+  constexpr std::size_t bytes = 9 * megabyte;
+  const int file = linux_api::calls.memfd_create("test");
+  BOOST_CHECK(::ftruncate(file, bytes) == 0);
+  std::byte* const pages = linux_api::map_file(file, bytes);
+  ::close(file);
+  for (const std::size_t place : {std::size_t{0}, bytes / 2 - 1, bytes / 3, bytes - 1}) {
+    pages[place] = std::byte{7};
+    BOOST_CHECK(!linux_api::populate(pages, bytes));
+    BOOST_CHECK(std::count(pages, pages + bytes, std::byte{7}) == 1);
+    std::vector<unsigned char> present(bytes / linux_api::page_size());
+    BOOST_CHECK(::mincore(pages, bytes, present.data()) == 0);
+    BOOST_CHECK(std::all_of(present.begin(), present.end(), [](unsigned char one) { return (one & 1) != 0; }));
+    BOOST_CHECK(linux_api::punch(pages, bytes));
+  }
+  linux_api::unmap(pages, bytes);
 }
 
 BOOST_AUTO_TEST_CASE(on_older_systems_pages_are_made_present_by_reading_zeros)

@@ -6,6 +6,7 @@
 #include <mpi.h>
 
 #include <boost/test/unit_test.hpp>
+#include <cerrno>
 #include <cstdlib>
 #include <functional>
 #include <optional>
@@ -89,6 +90,13 @@ class replaced {
   Function& slot_;
   Function before_;
 };
+
+/// For `linux_api::calls`: then each page is asked for by madvise.
+inline int no_userfaultfd(int)
+{
+  errno = EPERM;
+  return -1;
+}
 
 /// Collective over the job. Whether it holds on every rank.
 inline bool on_all(bool here)
