@@ -2,7 +2,6 @@
 #include "filling.hpp"
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <vector>
 
@@ -28,6 +27,7 @@ class filler {
       std::copy_n(there, root.sources, pieces_.begin());
       return true;
     }
+    root_ = root.pid;
     return linux_api::read_process(root.pid, reinterpret_cast<const std::byte*>(there),
                                    reinterpret_cast<std::byte*>(pieces_.data()), root.sources * sizeof(source_piece));
   }
@@ -43,36 +43,11 @@ class filler {
     return trouble || !fresh_ ? trouble : linux_api::populate(parts_.mapped.address + chunk * chunk_bytes, bytes);
   }
 
-  /// By the root.
-  failure write(std::size_t chunk)
+  failure put(std::size_t chunk)
   {
     if (failure trouble = make_present(chunk)) {
       return trouble;
     }
-    return each_piece(chunk, [&](std::size_t begin, const std::byte* data, std::size_t bytes) {
-      std::memcpy(parts_.mapped.address + begin, data, bytes);
-      return failure{};
-    });
-  }
-
-  /// By another rank.
-  failure read(std::size_t chunk, pid_t pid)
-  {
-    if (failure trouble = make_present(chunk)) {
-      return trouble;
-    }
-    return each_piece(chunk, [&](std::size_t begin, const std::byte* data, std::size_t bytes) {
-      return linux_api::read_process(pid, data, parts_.mapped.address + begin, bytes)
-                 ? failure{}
-                 : failure{failure_kind::other, "the memory of the root, which could be read at first, can't be read any more"};
-    });
-  }
-
- private:
-  /// Calls `move(begin, data, bytes)` for what a chunk holds, until one fails.
-  template <class Move>
-  failure each_piece(std::size_t chunk, Move&& move) const
-  {
     const std::size_t first = chunk * chunk_bytes;
     const std::size_t last = first + length(chunk);
     const auto ends_after = [](std::size_t place, const source_piece& one) { return place < one.offset + one.bytes; };
@@ -80,16 +55,27 @@ class filler {
          one != pieces_.end() && one->offset < last; ++one) {
       const std::size_t begin = std::max(first, one->offset);
       const std::size_t end = std::min(last, one->offset + one->bytes);
-      if (failure trouble = move(begin, one->data + (begin - one->offset), end - begin)) {
-        return trouble;
+      if (!copy(parts_.mapped.address + begin, one->data + (begin - one->offset), end - begin)) {
+        return {failure_kind::other, "the memory of the root, which could be read at first, can't be read any more"};
       }
     }
     return {};
   }
 
+ private:
+  bool copy(std::byte* to, const std::byte* from, std::size_t bytes) const
+  {
+    if (root_ == 0) {
+      std::memcpy(to, from, bytes);
+      return true;
+    }
+    return linux_api::read_process(root_, from, to, bytes);
+  }
+
   const segment_parts& parts_;
   const bool fresh_;
   const look_ahead& look_;
+  pid_t root_ = 0;  // 0: this process is it
   std::vector<source_piece> pieces_;
 };
 
@@ -98,12 +84,10 @@ class filler {
 failure fill(control_page& page, int node_rank, int root, const segment_parts& parts, bool fresh, const look_ahead& look)
 {
   filler mine(parts, fresh, look);
-  const rank_record& source = page.record(root);
   const auto block_by = [&](int rank) {
     return block_of(mine.chunks(), static_cast<std::size_t>(rank), static_cast<std::size_t>(page.ranks));
   };
-  const bool writes = node_rank == root;
-  if (!mine.find_pieces(source, writes)) {
+  if (!mine.find_pieces(page.record(root), node_rank == root)) {
     const auto [first, last] = block_by(node_rank);
     for (std::size_t chunk = first; fresh && chunk < last; ++chunk) {
       if (chunk - first < page.record(node_rank).claimed.load(std::memory_order_relaxed)) {
@@ -120,7 +104,7 @@ failure fill(control_page& page, int node_rank, int root, const segment_parts& p
     const auto [first, last] = block_by(owner);
     std::atomic<std::size_t>& claimed = page.record(owner).claimed;
     for (std::size_t chunk = first + claimed++; chunk < last; chunk = first + claimed++) {
-      if (failure trouble = writes ? mine.write(chunk) : mine.read(chunk, source.pid)) {
+      if (failure trouble = mine.put(chunk)) {
         return trouble;
       }
     }
