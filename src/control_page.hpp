@@ -23,15 +23,17 @@ constexpr bool before(std::uint32_t a, std::uint32_t b) noexcept { return static
 /// How a rank's part in the job ended.
 enum ending : std::uint32_t { not_yet = 0, as_planned = 1, by_failure = 2 };
 
-/// One cache line per rank, written by its rank, read by all. Meeting `n` uses the fields of parity `n % 2`: nobody can
+/// Two cache lines per rank, written by its rank, read by all. Meeting `n` uses the fields of parity `n % 2`: nobody can
 /// be two meetings ahead of a rank that still reads.
 struct alignas(64) rank_line {
   /// What it came with to its latest meeting of each parity (hash of the call, 32 bits), and that meeting's number below:
   /// one word, so that a peer that polls fetches the line once. Futex words.
   std::atomic<std::uint64_t> arrival[2];
-  std::atomic<std::uint32_t> sleepers;    ///< how many sleep on an arrival
-  std::atomic<std::uint64_t> withdrawn;   ///< meeting * 4 + withdrawal: left although not all had come
-  std::atomic<std::uint32_t> ended;       ///< an `ending`
+  /// How many sleep on an arrival. In another line: while one's own arrival is on its way to the peers that poll it, a
+  /// load from the same line waits, which took a third of a meeting.
+  alignas(64) std::atomic<std::uint32_t> sleepers;
+  std::atomic<std::uint64_t> withdrawn;  ///< meeting * 4 + withdrawal: left although not all had come
+  std::atomic<std::uint32_t> ended;      ///< an `ending`
 
   static constexpr std::uint64_t arrival_of(std::uint32_t number, std::uint64_t digest) noexcept
   {
