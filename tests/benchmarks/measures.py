@@ -63,7 +63,7 @@ def sync(jobs: Jobs) -> Iterator[Figure]:
     yield times_faster("sync() in C++", found["sync"], "MPI_Barrier", found["barrier"], 3)
     yield times_as_long("sync() in C++", found["sync"], "bare flags in shared memory", found["flags"])
     two = ",".join(map(str, cores[:2]))
-    found = jobs.cpp(8, "sync", jobs.few(40, 10), 50, two, env={"OMPI_MCA_mpi_yield_when_idle": "1"})
+    found = jobs.cpp(8, "sync", jobs.few(20, 5), 50, two, env={"OMPI_MCA_mpi_yield_when_idle": "1"})
     yield time_of("sync() in C++, 8 ranks on 2 cores", found["sync"], 50)
     yield times_faster("sync() in C++, 8 ranks on 2 cores", found["sync"], "MPI_Barrier", found["barrier"])
 
