@@ -3,13 +3,14 @@
 //
 // A case that fails on one rank has failed. A case that takes longer than `seconds_per_case` is taken for a hang: each
 // rank says so, and the job is ended. The last line of rank 0, `N passed, N failed, N skipped`, counts cases.
-#define BOOST_TEST_ALTERNATIVE_INIT_API
-#define BOOST_TEST_NO_MAIN
 #include <mpi.h>
 #include <signal.h>
 #include <unistd.h>
 
-#include <boost/test/included/unit_test.hpp>
+#include <boost/test/results_collector.hpp>
+#include <boost/test/results_reporter.hpp>
+#include <boost/test/unit_test.hpp>
+#include <boost/test/unit_test_log.hpp>
 #include <cstdio>
 #include <iostream>
 #include <string>

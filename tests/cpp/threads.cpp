@@ -4,12 +4,10 @@
 /// `thread`) then sees whether each access is ordered after those that it must follow. It knows nothing of the fence on
 /// all processors of a rank that leaves a meeting early; what stands around that is atomic. A program of its own, since
 /// MPI_Init does not work under ThreadSanitizer.
-#define BOOST_TEST_MODULE threads
-#include <boost/test/included/unit_test.hpp>
-//
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <boost/test/unit_test.hpp>
 #include <deque>
 #include <functional>
 #include <mutex>
@@ -426,4 +424,9 @@ BOOST_AUTO_TEST_CASE(memory_that_a_rank_holds_is_not_handed_out_again)
     BOOST_CHECK_GT(recycled.load(), 0);
     BOOST_CHECK_GT(next_place, 0u);
   }
+}
+
+int main(int argc, char** argv)
+{
+  return boost::unit_test::unit_test_main([] { return true; }, argc, argv);
 }
