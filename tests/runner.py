@@ -39,12 +39,17 @@ SECONDS_PER_START = 900  # a case has 60 (main.cpp, conftest.py)
 SECONDS_FOR_ALL = 75 * 60  # a bound for what is stuck
 LINES_OF_A_FAILURE = 80
 NOTHING_SELECTED = 5  # pytest's exit code
-PER_START = {"cpp": 100, "python": 6}  # suites, files
+PER_START = {"cpp": 100, "python": 11}  # suites, files
 # With MANY ranks each file of Python is run once. What these test happens on a rank or within a node: on one node; the
 # others in turn in the runs that have several.
 MANY = 5
+BUILDS = "hosts and builds"  # one after another, beside all else
 WITHIN_A_NODE = (
     "closing dict doctests harness held_window info layout list memory numpy_words pickling pipe queue reserve".split()
+)
+# What these test is the same on each kind of memory and with each MPI: with the second ones they do not run again.
+ABOVE_ALL_THAT = (
+    "dict doctests from_function from_source harness info layout list map map_blocks numpy_words pipe queue".split()
 )
 
 root = Path(__file__).resolve().parent.parent
@@ -59,7 +64,7 @@ class Start:
     where: str
     argv: list[str]
     env: dict[str, str] = field(default_factory=dict)
-    queue: str = ""  # starts of one queue come one after another, beside all else: they make hosts, or builds
+    queue: str = ""  # starts of one queue come one after another, beside all else
     alone: bool = False  # after all else: ranks of an MPI that spins leave those that yield to each other no time
 
 
@@ -105,29 +110,35 @@ def starts(fast: bool, memory_of_all: str | None, names: list[str], only: str | 
             chosen = [file for file in files if wanted(f"python/{file.stem}")]
             if int(ranks) >= MANY and not only:
                 chosen = [file for file in chosen if run == run_of_file[file]]
-            quick = ["-m", "not slow"] * few
+            if again:
+                chosen = depending(chosen)
+            quick = ["-m", "not slow"] * (again or fast or not is_fast)  # slow ones with 2 ranks, and on nodes
             for some, name in in_starts("python", [file.stem for file in chosen]):
                 paths = [f"tests/python/{stem}.py" for stem in some]
                 plan.append(Start(name, where, [*mpiexec(int(ranks)), *pytest, *quick, *paths], env))
     env = {"NODESHARE_MEMORY": memory_of_all} if memory_of_all else {}
     folders = {"faults": "", "programs": ""}
     if not fast:
-        folders |= dict.fromkeys(["multinode", "packaging"], "hosts and builds")
+        folders |= dict.fromkeys(["multinode", "packaging"], BUILDS)
     for folder, queue in folders.items():
         for file in sorted((root / "tests" / folder).glob("test_*.py")):
             words = [*pytest, *(["-m", "not slow"] * fast), str(file.relative_to(root))]
             plan.append(Start(f"{folder}/{file.stem}", "", words, env, queue))
     if not fast and memory_of_all is None:
         other = "mpich" if "openmpi" in Path(sys.prefix).name else "openmpi"
-        plan.append(
-            Start(
-                f"another_mpi/{other}",
-                "",
-                ["bash", "tests/run.sh", "--mpi", other, "--fast", "--run", "3:2", "-j", "2"],
-                alone=True,
-            )
-        )
+        chosen = ["cpp/", "faults/", "programs/", *(f"python/{file.stem}" for file in depending(files))]
+        words = ["bash", "tests/run.sh", "--mpi", other, "--fast", "--run", "3:2", "-j", "2", *chosen]
+        plan.append(Start(f"another_mpi/{other}", "", words, alone=True))
+        # its environment beside what mostly waits; should that fail, the tests say why
+        words = ["bash", "-c", "bash slurm/environment.sh test || true"]
+        env = {"NODESHARE_PYPI_MPI": other, "MPIEXEC": ""}
+        plan.append(Start(f"another_mpi/{other}: set-up", "", words, env, BUILDS))
     return [start for start in plan if start.where or wanted(start.name)]
+
+
+def depending(files: list[Path]) -> list[Path]:
+    """Return those of Python's files that may find something else on other memory, or with another MPI."""
+    return [file for file in files if file.stem.removeprefix("test_") not in ABOVE_ALL_THAT]
 
 
 def with_many(files: list[Path], runs: Iterable[str]) -> dict[Path, str]:
