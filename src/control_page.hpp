@@ -23,7 +23,7 @@ constexpr bool before(std::uint32_t a, std::uint32_t b) noexcept { return static
 /// How a rank's part in the job ended.
 enum ending : std::uint32_t { not_yet = 0, as_planned = 1, by_failure = 2 };
 
-/// Two cache lines per rank, written by its rank, read by all. Meeting `n` uses the fields of parity `n % 2`: nobody can
+/// Two cache lines per rank, the first written by its rank, read by all. Meeting `n` uses the fields of parity `n % 2`: nobody can
 /// be two meetings ahead of a rank that still reads.
 struct alignas(64) rank_line {
   /// What it came with to its latest meeting of each parity (hash of the call, 32 bits), and that meeting's number below:

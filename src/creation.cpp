@@ -20,13 +20,15 @@ namespace nodeshare {
 namespace {
 
 /// By the leader: a free place for a segment's word, which counts all ranks from now on.
-failure take_place(control_page& page, std::uint32_t& next, bool reserve, std::uint32_t& out)
+failure take_place(control_page& page, std::uint64_t& next, bool reserve, std::uint32_t& out)
 {
   for (std::uint32_t tried = 0; tried < most_segments; ++tried) {
-    const std::uint32_t place = next++ % most_segments;
+    const bool first_round = next < most_segments;
+    const auto place = static_cast<std::uint32_t>(next++ % most_segments);
     auto& word = page.word_of(place);
     const std::size_t page_size = linux_api::page_size();
-    if (const auto start = reinterpret_cast<std::uintptr_t>(&word); start % page_size == 0) {
+    // once: older systems write zeros to make pages present
+    if (const auto start = reinterpret_cast<std::uintptr_t>(&word); first_round && start % page_size == 0) {
       if (const failure trouble = linux_api::populate(reinterpret_cast<std::byte*>(start), page_size)) {
         return trouble;
       }
@@ -153,11 +155,15 @@ failure node::make_plan(const memory_request& wanted, segment_plan& plan)
   const bool recycled = recycler_->choose(wanted.bytes, plan);
   recycler_->choose_windows_to_free();
   if (recycled) {
+    if (!wanted.reserve && wanted.holds == content::zeros) {
+      // its pages are given back
+      page.word_of(plan.place).fetch_and(~segment_word::reserved, std::memory_order_relaxed);
+    }
     return {};
   }
   failure trouble = choose_memory(*where_, page, plan.kind);
   if (!trouble) {
-    trouble = look_at_groups(page, wanted.bytes);
+    trouble = look_at_groups(*where_, page, wanted.bytes);
   }
   if (trouble) {
     return trouble;
@@ -195,7 +201,7 @@ failure node::take_memory(const segment_plan& chosen, const memory_request& want
     linux_api::advise(parts.mapped.address, parts.mapped.bytes);  // before pages are taken, or they are small ones
   }
   const bool reserved = chosen.recycled && (parts.word->load(std::memory_order_relaxed) & segment_word::reserved) != 0;
-  const int ranks = where_->node_size();
+  const int ranks = where_->ranks_on_host;
   if (wanted.source >= 0 && where_->node_of[static_cast<std::size_t>(wanted.source)] == where_->node_index) {
     const auto& all = where_->ranks_on[static_cast<std::size_t>(where_->node_index)];
     const auto root = static_cast<int>(std::find(all.begin(), all.end(), wanted.source) - all.begin());

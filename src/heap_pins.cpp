@@ -80,7 +80,7 @@ std::uint64_t heap_words::take_pin()
   if (pins_begun == pins_present && pins_present < most_pins) {
     const std::size_t page = linux_api::page_size();
     const std::size_t most = std::min<std::size_t>(pins_present + pins_per_growth, most_pins);
-    const std::size_t first = pins_present * sizeof(heap_pin) / page * page;  // its page may be there already
+    const std::size_t first = linux_api::round_up(pins_present * sizeof(heap_pin), page);  // up to here they are there
     const std::size_t last = linux_api::round_up(most * sizeof(heap_pin), page);
     if (const failure trouble = populate({at(pins_at + first), last - first}, look_now)) {
       raise(trouble.kind, "a view needs memory to be noted in: " + trouble.text);

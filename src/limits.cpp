@@ -59,7 +59,8 @@ failure look_at_limits(const topology_state& where, rank_record& mine, const std
   }
   look_at_group(mine, reserve ? bytes : 0);
   if (reserve && bytes >= worth_asking_memory) {
-    const auto needed = with_page_tables(bytes, where.node_size());
+    // what else of this communicator is on this machine makes its copy at the same time
+    const auto needed = static_cast<std::size_t>(where.nodes_on_host) * with_page_tables(bytes, where.node_size());
     if (const auto available = linux_api::memory_available(); available && *available < needed) {
       return out_of_memory(bytes_text(*available) + available_remedy);
     }
@@ -100,8 +101,9 @@ failure choose_memory(const topology_state& where, control_page& page, memory_ki
                          : out_of_memory("its ranks have no kind of memory in common; set NODESHARE_MEMORY to window or memfd");
 }
 
-failure look_at_groups(const control_page& page, std::size_t bytes)
+failure look_at_groups(const topology_state& where, const control_page& page, std::size_t bytes)
 {
+  const auto nodes = static_cast<std::size_t>(where.nodes_on_host);
   for (int rank = 0; rank < page.ranks; ++rank) {
     const rank_record& one = page.record(rank);
     if (one.group == 0) {
@@ -112,7 +114,7 @@ failure look_at_groups(const control_page& page, std::size_t bytes)
       members += page.record(other).group == one.group ? 1 : 0;
     }
     const auto ranks = static_cast<std::size_t>(page.ranks);
-    if (one.group_leaves < bytes / ranks * members + bytes / 512 * members) {
+    if (one.group_leaves < nodes * (bytes / ranks * members + bytes / 512 * members)) {
       return out_of_memory(one.group_text + std::string(group_remedy));
     }
   }

@@ -24,8 +24,9 @@ failure look_at_limits(const topology_state& where, rank_record& mine, const std
 /// By the leader, after all have looked: the memory that every rank of the node could take part in.
 failure choose_memory(const topology_state& where, control_page& page, memory_kind& out);
 
-/// By the leader, after all have looked. A group pays for the pages that its ranks touch first, their blocks of the array.
-failure look_at_groups(const control_page& page, std::size_t bytes);
+/// By the leader, after all have looked. A group pays for the pages that its ranks touch first, their blocks of the array;
+/// those of other nodes on this machine (pretended ones, NUMA domains) are taken to be in the same group.
+failure look_at_groups(const topology_state& where, const control_page& page, std::size_t bytes);
 
 /// Looks whether the system has so many bytes more.
 using look_ahead = std::function<failure(std::size_t)>;
@@ -33,8 +34,8 @@ using look_ahead = std::function<failure(std::size_t)>;
 /// Between two looks, most often.
 inline constexpr std::size_t step_bytes = std::size_t{64} << 20;
 
-/// Local. A look, now and then while `ranks` ranks take pages, at what the control groups leave: other programs take memory
-/// too.
+/// Local. A look, now and then while `ranks` ranks of this machine take pages, at what the control groups leave: other
+/// programs take memory too.
 look_ahead look_ahead_of(int ranks);
 
 /// Local. A look, each time, at what the control groups and the system leave to a rank that takes pages alone.

@@ -49,6 +49,17 @@ std::uint64_t name_of(pid_t thread, bool of_forked_child) noexcept
          (of_forked_child ? thread_of_forked_child : 0);
 }
 
+/// Whether a process or thread that began at `start` is not there any more: `look` gives when the one there now began, 0
+/// if there is none, or if /proc does not tell.
+template <class Look>
+bool differs_for_sure(std::uint64_t start, const Look& look) noexcept
+{
+  errno = 0;
+  const std::uint64_t now = look();
+  const bool unknown = errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == EACCES || errno == EPERM;
+  return now != start && (now != 0 || !unknown);
+}
+
 /// A futex is 32 bits.
 std::uint32_t* lower_half(std::atomic<std::uint64_t>& word)
 {
@@ -246,10 +257,12 @@ bool thread_has_ended(std::uint64_t name) noexcept
 {
   const auto id = static_cast<pid_t>(name % (std::uint64_t{1} << thread_id_bits));
   const std::uint64_t start = (name >> thread_start_at) % (std::uint64_t{1} << thread_start_bits);
-  errno = 0;
-  const std::uint64_t now = start == 0 ? 0 : start_bits(id);
-  const bool unknown = errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == EACCES || errno == EPERM;
-  return start != 0 && now != start && (now != 0 || !unknown);
+  return start != 0 && differs_for_sure(start, [id] { return start_bits(id); });
+}
+
+bool process_has_ended(pid_t pid, std::uint64_t start) noexcept
+{
+  return differs_for_sure(start, [pid] { return start_time(pid); });
 }
 
 std::uint64_t sharing_domain() noexcept

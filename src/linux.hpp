@@ -95,6 +95,9 @@ std::string file_of(const void* address);
 /// or it is a zombie. With the process id it names a process for good, as ids are used again.
 std::uint64_t start_time(pid_t pid) noexcept;
 
+/// Whether the process that began at `start` has ended; false where /proc does not tell, as without a file left.
+bool process_has_ended(pid_t pid, std::uint64_t start) noexcept;
+
 /// Names this thread among all of the machine: its id in the lowest `thread_id_bits` (proc(5), pid_max), above them bits of
 /// its start time, as ids are used again, in the highest one of a forked child 1. The bits between are 0, for others' use.
 inline constexpr unsigned thread_id_bits = 22;

@@ -27,7 +27,7 @@ namespace {
 
 constexpr std::size_t huge_page = std::size_t{2} << 20;
 constexpr std::size_t populate_step = std::size_t{64} << 20;
-constexpr std::size_t worth_registering = std::size_t{256} << 10;  // below it what that costs eats up what it saves
+constexpr std::size_t worth_registering = std::size_t{1} << 20;  // it costs a look at all of the process' mappings
 
 /// Before Linux 5.14: reading zeros into fresh pages faults them in and answers EFAULT where a touch would be SIGBUS.
 bool populate_by_reading_zeros(std::byte* address, std::size_t bytes)
@@ -91,9 +91,12 @@ bool populate_without_faults(std::byte* address, std::size_t bytes)
   pages.range = {reinterpret_cast<std::uintptr_t>(address), bytes};
   pages.mode = UFFDIO_REGISTER_MODE_MISSING;
   std::byte* const after = middle + page_size();
-  const bool done = ::ioctl(watch, UFFDIO_API, &version) == 0 && ::ioctl(watch, UFFDIO_REGISTER, &pages) == 0 &&
-                    put_zero_pages(watch, address, static_cast<std::size_t>(middle - address)) &&
-                    put_zero_pages(watch, after, static_cast<std::size_t>(address + bytes - after));
+  bool done = false;
+  if (::ioctl(watch, UFFDIO_API, &version) == 0 && ::ioctl(watch, UFFDIO_REGISTER, &pages) == 0) {
+    done = put_zero_pages(watch, address, static_cast<std::size_t>(middle - address)) &&
+           put_zero_pages(watch, after, static_cast<std::size_t>(address + bytes - after));
+    ::ioctl(watch, UFFDIO_UNREGISTER, &pages.range);  // to close it is not enough: a child forked meanwhile has it, too
+  }
   ::close(watch);
   return done;
 }

@@ -3,6 +3,8 @@
 /// Meetings: coming, waiting, leaving early, ending.
 #include "meeting.hpp"
 
+#include <sched.h>
+
 #include <chrono>
 #include <cstdio>
 
@@ -142,6 +144,10 @@ int meeting_place::who_left(std::uint32_t number)
     const rank_line& line = page_->line(rank);
     std::uint64_t state = line.withdrawn.load(std::memory_order_seq_cst);
     while (state == base + withdrawal::undecided) {
+      if (has_ended(rank, true)) {  // while it looked
+        return rank;
+      }
+      sched_yield();
       state = line.withdrawn.load(std::memory_order_seq_cst);
     }
     if (state == base + withdrawal::broken) {
@@ -180,7 +186,7 @@ bool meeting_place::has_ended(int node_rank, bool look)
   rank_line& line = page_->line(node_rank);
   rank_record& peer = page_->record(node_rank);
   if (look && line.ended.load(std::memory_order_acquire) == 0 && where_.processes_visible && peer.start_time != 0 &&
-      linux_api::start_time(peer.pid) != peer.start_time) {
+      linux_api::process_has_ended(peer.pid, peer.start_time)) {
     copy_text(peer.ended_how, "its process is gone: killed, or _exit");
     line.ended.store(by_failure, std::memory_order_release);
     page_->header().ended.store(1, std::memory_order_relaxed);

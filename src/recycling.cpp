@@ -265,9 +265,8 @@ bool recycler::retire(std::uint32_t place, const spare& one) noexcept
     }
     if (word.compare_exchange_weak(seen, seen | segment_word::retired, std::memory_order_acq_rel)) {
       page_->header().idle_bytes.fetch_sub(one.mapped.bytes, std::memory_order_relaxed);
-      if (is_held(one.mapped)) {
-        linux_api::punch(one.mapped.address, one.mapped.bytes);  // its pages need not wait for the window's end
-      }
+      // nobody sees it any more, but others may keep their mapping for a while: ranks of a larger communicator, children
+      linux_api::punch(one.mapped.address, one.mapped.bytes);
     }
   }
   return true;

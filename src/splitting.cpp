@@ -73,6 +73,8 @@ MPI_Comm split_by_memory(topology_state& state)
   MPI_Comm sharing = split(host, color, rank);
   MPI_Comm_free(&host);
   MPI_Comm_size(sharing, &state.ranks_on_host);
+  state.lowest_on_host = state.rank;
+  check_mpi(MPI_Bcast(&state.lowest_on_host, 1, MPI_INT, 0, sharing), "MPI_Bcast");
   if (state.chosen.placement_count > 0) {
     MPI_Comm_rank(sharing, &rank);
     MPI_Comm pretend = split(sharing, pretend_node(state.chosen, rank, state.ranks_on_host), rank);
@@ -106,16 +108,20 @@ MPI_Comm split_by_domain(const topology_state& state, MPI_Comm node)
 void number_nodes(topology_state& state)
 {
   MPI_Comm_rank(state.node, &state.node_rank);
-  int lowest = state.rank;
-  check_mpi(MPI_Bcast(&lowest, 1, MPI_INT, 0, state.node), "MPI_Bcast");
+  struct lowest_ranks {
+    int of_node, of_host;
+  } mine{state.rank, state.lowest_on_host};
+  check_mpi(MPI_Bcast(&mine.of_node, 1, MPI_INT, 0, state.node), "MPI_Bcast");
   const auto size = static_cast<std::size_t>(state.size);
-  std::vector<int> lowest_of(size);
-  check_mpi(MPI_Allgather(&lowest, 1, MPI_INT, lowest_of.data(), 1, MPI_INT, state.all), "MPI_Allgather");
+  std::vector<lowest_ranks> lowest(size);
+  check_mpi(MPI_Allgather(&mine, 2, MPI_INT, lowest.data(), 2, MPI_INT, state.all), "MPI_Allgather");
   std::vector<int> index_of(size, -1);  // by a node's lowest rank
   state.node_of.resize(size);
+  state.nodes_on_host = 0;
   for (std::size_t rank = 0; rank < size; ++rank) {
-    int& index = index_of[static_cast<std::size_t>(lowest_of[rank])];
+    int& index = index_of[static_cast<std::size_t>(lowest[rank].of_node)];
     if (index < 0) {
+      state.nodes_on_host += lowest[rank].of_host == mine.of_host ? 1 : 0;
       index = static_cast<int>(state.ranks_on.size());
       state.ranks_on.emplace_back();
     }

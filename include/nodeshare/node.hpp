@@ -135,7 +135,7 @@ class node : public std::enable_shared_from_this<node> {
   std::unique_ptr<recycler> recycler_;
   std::unique_ptr<meeting_place> meetings_;
   std::uint64_t segments_ = 0;     // made over the communicator
-  std::uint32_t next_place_ = 0;   // node rank 0 alone
+  std::uint64_t next_place_ = 0;   // node rank 0 alone
   bool core_each_ = false;         // whether each rank of the machine can have a core of its own
   std::string window_directory_;   // where this MPI keeps windows; empty: none are to be had
 };

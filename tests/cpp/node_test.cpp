@@ -227,6 +227,33 @@ BOOST_AUTO_TEST_CASE(a_long_wait_is_reported_once_and_names_who_is_missing,
   }
 }
 
+BOOST_AUTO_TEST_CASE(a_rank_that_ends_while_it_leaves_a_meeting_is_waited_for_by_nobody,
+                     *boost::unit_test::precondition(a_crowded_node))
+{
+  const own_comm comm;
+  const topology t(comm);
+  const auto home = nodeshare::node::of(t);
+  const control_page& page = home->meetings().page();
+  const int leaver = t.node_size() - 1;
+  home->meet(call("sync", ""));
+  MPI_Barrier(comm);
+  if (leaver > 0 && t.node_rank() == leaver) {  // as if killed before it could say whether all others had come
+    rank_line& mine = page.line(leaver);
+    std::uint32_t next = 1;
+    while (mine.came_to(next)) {
+      ++next;
+    }
+    mine.withdrawn.store(std::uint64_t{next} * 4 + withdrawal::undecided);
+    page.header().withdrawals.fetch_add(1);
+    mine.ended.store(by_failure);
+  }
+  MPI_Barrier(comm);
+  if (t.node_rank() != leaver) {
+    contains(thrown<peer_error>([&] { home->meet(call("sync", "")); }), rank_text(t.ranks_on(t.node()).back()));
+  }
+  MPI_Barrier(comm);
+}
+
 BOOST_AUTO_TEST_CASE(after_its_communicator_is_freed_a_node_still_meets_and_creates_nothing)
 {
   own_comm comm;

@@ -3,12 +3,19 @@
 #include "provider.hpp"
 
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
+#include <cstdio>
 #include <cstring>
+#include <fstream>
 
+#include "meeting.hpp"
 #include "support.hpp"
 
 #ifndef MADV_POPULATE_WRITE
@@ -23,6 +30,80 @@ namespace {
 bool all_zero(const memory& one)
 {
   return std::all_of(one->data(), one->data() + one->size_bytes(), [](std::byte b) { return b == std::byte{0}; });
+}
+
+/// 0 also where nothing is mapped.
+std::size_t pages_present(std::byte* address, std::size_t bytes)
+{
+  std::vector<unsigned char> present(bytes / linux_api::page_size());
+  ::mincore(address, bytes, present.data());
+  return static_cast<std::size_t>(std::ranges::count_if(present, [](unsigned char page) { return (page & 1) != 0; }));
+}
+
+/// Fresh pages of a memfd.
+std::byte* map_pages(std::size_t bytes)
+{
+  const int file = linux_api::calls.memfd_create("test");
+  BOOST_CHECK(::ftruncate(file, static_cast<off_t>(bytes)) == 0);
+  std::byte* const pages = linux_api::map_file(file, bytes);
+  ::close(file);
+  return pages;
+}
+
+/// What was opened last, and the child that has it, too.
+int opened_userfaultfd = -1;
+pid_t child_with_userfaultfd = -1;
+
+int open_userfaultfd(int flags)
+{
+  opened_userfaultfd = static_cast<int>(::syscall(SYS_userfaultfd, flags));
+  return opened_userfaultfd;
+}
+
+/// As if another thread had forked a child before the file is closed.
+int open_userfaultfd_and_fork(int flags)
+{
+  const int watch = open_userfaultfd(flags);
+  child_with_userfaultfd = ::fork();
+  if (child_with_userfaultfd == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    while (true) {
+      ::pause();
+    }
+  }
+  return watch;
+}
+
+answer pages_by_userfaultfd(boost::unit_test::test_unit_id)
+{
+  opened_userfaultfd = -1;
+  const replaced see(linux_api::calls.userfaultfd, &open_userfaultfd);
+  std::byte* const pages = map_pages(2 * megabyte);
+  (void)linux_api::populate(pages, 2 * megabyte);
+  linux_api::unmap(pages, 2 * megabyte);
+  return needs(on_all(opened_userfaultfd >= 0), "userfaultfd, and pages of the usual size");
+}
+
+/// Whether somebody is to be asked what comes in a missing page there: /proc/self/smaps says `um`.
+bool is_watched(const std::byte* address, std::size_t bytes)
+{
+  const auto first = reinterpret_cast<std::uintptr_t>(address);
+  std::ifstream maps("/proc/self/smaps");
+  bool here = false;
+  bool watched = false;
+  std::size_t seen = 0;
+  for (std::string line; std::getline(maps, line);) {
+    unsigned long from = 0;
+    unsigned long to = 0;
+    if (std::sscanf(line.c_str(), "%lx-%lx ", &from, &to) == 2) {
+      here = from < first + bytes && first < to;
+    } else if (here && line.starts_with("VmFlags:")) {
+      ++seen;
+      watched = watched || (line + ' ').find(" um ") != std::string::npos;
+    }
+  }
+  BOOST_CHECK_GT(seen, 0);
+  return watched;
 }
 
 int full(const char* path, struct statvfs* out)
@@ -179,19 +260,37 @@ BOOST_AUTO_TEST_CASE(pages_are_made_present_also_where_userfaultfd_is_forbidden)
 BOOST_AUTO_TEST_CASE(pages_that_were_there_before_keep_what_they_hold)
 {
   constexpr std::size_t bytes = 9 * megabyte;
-  const int file = linux_api::calls.memfd_create("test");
-  BOOST_CHECK(::ftruncate(file, bytes) == 0);
-  std::byte* const pages = linux_api::map_file(file, bytes);
-  ::close(file);
+  std::byte* const pages = map_pages(bytes);
   for (const std::size_t place : {std::size_t{0}, bytes / 2 - 1, bytes / 3, bytes - 1}) {
     pages[place] = std::byte{7};
     BOOST_CHECK(!linux_api::populate(pages, bytes));
     BOOST_CHECK(std::count(pages, pages + bytes, std::byte{7}) == 1);
-    std::vector<unsigned char> present(bytes / linux_api::page_size());
-    BOOST_CHECK(::mincore(pages, bytes, present.data()) == 0);
-    BOOST_CHECK(std::all_of(present.begin(), present.end(), [](unsigned char one) { return (one & 1) != 0; }));
+    BOOST_CHECK_EQUAL(pages_present(pages, bytes), bytes / linux_api::page_size());
     BOOST_CHECK(linux_api::punch(pages, bytes));
   }
+  linux_api::unmap(pages, bytes);
+}
+
+BOOST_AUTO_TEST_CASE(pages_are_nobody_else_s_although_a_child_was_forked_while_they_were_made_present,
+                     *boost::unit_test::precondition(pages_by_userfaultfd))
+{
+  constexpr std::size_t bytes = 4 * megabyte;
+  std::byte* const pages = map_pages(bytes);
+  {
+    const replaced fork(linux_api::calls.userfaultfd, &open_userfaultfd_and_fork);
+    BOOST_CHECK(!linux_api::populate(pages, bytes));
+  }
+  BOOST_CHECK_GT(child_with_userfaultfd, 0);
+  BOOST_CHECK_EQUAL(pages_present(pages, bytes), bytes / linux_api::page_size());
+  BOOST_CHECK(linux_api::punch(pages, bytes));
+  const bool watched = is_watched(pages, bytes);
+  BOOST_CHECK(!watched);
+  if (!watched) {  // or the touch would wait for ever
+    pages[bytes / 3] = std::byte{1};
+    BOOST_CHECK(pages[bytes / 3] == std::byte{1});
+  }
+  ::kill(child_with_userfaultfd, SIGKILL);
+  ::waitpid(child_with_userfaultfd, nullptr, 0);
   linux_api::unmap(pages, bytes);
 }
 
@@ -202,6 +301,62 @@ BOOST_AUTO_TEST_CASE(on_older_systems_pages_are_made_present_by_reading_zeros)
   const memory one = make(where, 3 * megabyte);
   BOOST_CHECK(all_zero(one));
   check_still_works(where);
+}
+
+BOOST_AUTO_TEST_CASE(on_older_systems_memory_is_not_forgotten_when_the_places_for_it_are_gone_through_again)
+{
+  const own_comm comm(world().rank(), 0);  // this rank alone
+  const topology alone(comm);
+  const replaced old(linux_api::calls.madvise, &no_page_left<EINVAL>);
+  const control_page& page = node::of(alone)->meetings().page();
+  const auto per_page = static_cast<std::uint32_t>(linux_api::page_size() / sizeof(page.word_of(0)));
+  constexpr std::uint64_t as_if_used = segment_word::holder + segment_word::mapping;
+  std::vector<memory> all{make(alone, 1, false)};
+  std::vector<std::uint32_t> pretended;
+  const auto use = [&](std::uint32_t first, std::uint32_t last) {
+    for (std::uint32_t place = first; place < last; ++place) {
+      page.word_of(place).store(as_if_used);
+      pretended.push_back(place);
+    }
+  };
+  all.push_back(make(alone, 1, false));
+  use(2, per_page);
+  for (std::uint32_t place = per_page; place < most_segments; place += per_page) {
+    all.push_back(make(alone, 1, false));
+    use(place + 1, place + per_page);
+  }
+  page.word_of(2).store(0);
+  pretended.erase(pretended.begin());
+  all.push_back(make(alone, 1, false));
+  for (const memory& one : all) {
+    BOOST_CHECK_EQUAL(one->holders(), 1);
+  }
+  BOOST_CHECK_EQUAL(page.word_of(2).load(), page.word_of(1).load());  // the last one came here
+  for (const std::uint32_t place : pretended) {
+    page.word_of(place).store(0);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(idle_memory_of_all_ranks_gives_way_where_one_rank_finds_none,
+                     *boost::unit_test::precondition(a_crowded_node))
+{
+  constexpr std::size_t bytes = 4 * megabyte;
+  const topology alone(MPI_COMM_SELF);
+  (void)node::of(alone);
+  for (const char* kind : {"window", "memfd"}) {
+    const kind_of_memory where(kind);
+    const topology& t = where;
+    std::byte* const idle = make(where, bytes)->data();
+    node::of(where)->meet(call("all have let go", ""));
+    BOOST_CHECK_EQUAL(pages_present(idle, bytes), bytes / linux_api::page_size());
+    MPI_Barrier(t.comm());
+    if (t.node_rank() == t.node_size() - 1) {
+      const replaced fail(linux_api::calls.madvise, &no_page_left<EFAULT>);
+      BOOST_CHECK_THROW(make(alone, megabyte), out_of_shared_memory);
+    }
+    MPI_Barrier(t.comm());
+    BOOST_CHECK_EQUAL(pages_present(idle, bytes), 0);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(memory_is_zero_also_where_pages_cannot_be_given_back)

@@ -25,13 +25,14 @@ std::size_t bytes_not_zero(const memory& one)
          static_cast<std::size_t>(std::count(one->data(), one->data() + one->size_bytes(), std::byte{0}));
 }
 
-std::size_t pages_present(const memory& one)
+/// 0 also where nothing is mapped.
+std::size_t pages_present(std::byte* address, std::size_t bytes)
 {
-  std::vector<unsigned char> present(linux_api::round_up(one->size_bytes(), linux_api::page_size()) /
-                                     linux_api::page_size());
-  ::mincore(one->data(), one->size_bytes(), present.data());
+  std::vector<unsigned char> present(linux_api::round_up(bytes, linux_api::page_size()) / linux_api::page_size());
+  ::mincore(address, bytes, present.data());
   return static_cast<std::size_t>(std::ranges::count_if(present, [](unsigned char page) { return (page & 1) != 0; }));
 }
+std::size_t pages_present(const memory& one) { return pages_present(one->data(), one->size_bytes()); }
 
 /// Whether the kernel would let this rank write there.
 bool writable(std::byte* address)
@@ -94,6 +95,51 @@ BOOST_AUTO_TEST_CASE(reserved_pages_are_present_and_others_are_not)
   BOOST_CHECK_EQUAL(pages_present(reserved), pages);
   const memory lazy = make(world(), 16 * megabyte, false);
   BOOST_CHECK_LT(pages_present(lazy), pages / 2);
+}
+
+BOOST_AUTO_TEST_CASE(reserved_pages_are_present_also_in_memory_whose_last_user_reserved_none)
+{
+  constexpr std::size_t bytes = 4 * megabyte;
+  for (const char* kind : {"window", "memfd", "held-window"}) {
+    const kind_of_memory where(kind);
+    const auto home = node::of(where);
+    const std::size_t idle = node::idle_bytes();
+    (void)make(where, bytes);
+    (void)make(where, bytes, false);
+    home->meet(call("all have let go", ""));
+    BOOST_CHECK_EQUAL(node::idle_bytes(), idle + bytes);
+    const memory again = home->create(call("make", ""), {.bytes = bytes, .holds = content::unspecified});
+    BOOST_CHECK_EQUAL(node::idle_bytes(), idle);
+    BOOST_CHECK_EQUAL(pages_present(again), bytes / linux_api::page_size());
+  }
+}
+
+BOOST_AUTO_TEST_CASE(trimmed_memory_is_given_back_although_a_forked_child_maps_it)
+{
+  constexpr std::size_t bytes = 4 * megabyte;
+  for (const char* kind : {"window", "memfd"}) {
+    const kind_of_memory where(kind);
+    const auto home = node::of(where);
+    std::byte* const idle = make(where, bytes)->data();
+    home->meet(call("all have let go", ""));
+    BOOST_CHECK_EQUAL(pages_present(idle, bytes), bytes / linux_api::page_size());
+    int trimmed[2] = {-1, -1};
+    BOOST_CHECK(::pipe(trimmed) == 0);
+    const pid_t child = ::fork();
+    if (child == 0) {
+      char word = 0;
+      const bool told = ::read(trimmed[0], &word, 1) == 1;
+      void* const second = ::mremap(idle, 0, bytes, MREMAP_MAYMOVE);  // refused unless it is a mapping still
+      ::_exit(told && second != MAP_FAILED && pages_present(idle, bytes) == 0 ? 0 : 1);
+    }
+    home->trim(call("trim", ""));
+    BOOST_CHECK(::write(trimmed[1], "x", 1) == 1);
+    int status = -1;
+    ::waitpid(child, &status, 0);
+    BOOST_CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    ::close(trimmed[0]);
+    ::close(trimmed[1]);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(its_number_is_the_same_on_every_rank_and_no_other_has_it)

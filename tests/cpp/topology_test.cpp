@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "support.hpp"
+#include "topology_state.hpp"
 
 using namespace nodeshare;
 using namespace nodeshare::test;
@@ -24,6 +25,19 @@ std::vector<int> from_all(int mine)
   std::vector<int> out(static_cast<std::size_t>(world().size()));
   MPI_Allgather(&mine, 1, MPI_INT, out.data(), 1, MPI_INT, MPI_COMM_WORLD);
   return out;
+}
+
+/// Collective over the communicator. How many of its nodes are on this machine, by what the kernel says.
+int nodes_here(const topology& t)
+{
+  const std::uint64_t mine = linux_api::sharing_domain();
+  std::vector<std::uint64_t> all(static_cast<std::size_t>(t.size()));
+  MPI_Allgather(&mine, 1, MPI_UINT64_T, all.data(), 1, MPI_UINT64_T, t.comm());
+  int found = 0;
+  for (int node = 0; node < t.nodes(); ++node) {
+    found += all[static_cast<std::size_t>(t.ranks_on(node)[0])] == mine ? 1 : 0;
+  }
+  return found;
 }
 
 }  // namespace
@@ -73,6 +87,34 @@ BOOST_AUTO_TEST_CASE(a_rank_knows_its_place_on_its_node)
   BOOST_CHECK_EQUAL(ranks[static_cast<std::size_t>(world().node_rank())], world().rank());
   BOOST_CHECK_EQUAL(world().is_leader(), ranks[0] == world().rank());
   BOOST_CHECK_EQUAL(world().host(), linux_api::host_name());
+}
+
+BOOST_AUTO_TEST_CASE(a_rank_knows_how_many_nodes_are_on_its_machine)
+{
+  BOOST_CHECK_EQUAL(world().state().nodes_on_host, nodes_here(world()));
+  const own_comm reversed(0, -world().rank());
+  const nodeshare::topology backwards(reversed);
+  BOOST_CHECK_EQUAL(backwards.state().nodes_on_host, nodes_here(backwards));
+  const own_comm half(world().rank() % 2, world().rank());
+  const nodeshare::topology some(half);
+  BOOST_CHECK_EQUAL(some.state().nodes_on_host, nodes_here(some));
+  BOOST_CHECK_EQUAL(nodeshare::topology(MPI_COMM_SELF).state().nodes_on_host, 1);
+}
+
+BOOST_AUTO_TEST_CASE(pretended_nodes_are_all_on_the_machine_of_their_ranks)
+{
+  const own_comm here_alone(static_cast<int>(linux_api::sharing_domain() % 1'000'003), world().rank());
+  for (const char* placement : {"1", "2", "3,1", "2:cyclic"}) {
+    const setting pretend("NODESHARE_RANKS_PER_NODE", placement);
+    MPI_Comm comm = MPI_COMM_NULL;
+    MPI_Comm_dup(here_alone, &comm);
+    {
+      const nodeshare::topology t(comm);
+      BOOST_CHECK_EQUAL(t.state().nodes_on_host, t.nodes());
+      BOOST_CHECK(std::string(placement) != "1" || t.state().nodes_on_host == t.size());
+    }
+    MPI_Comm_free(&comm);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(all_ranks_know_the_same_nodes)

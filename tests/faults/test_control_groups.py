@@ -69,6 +69,37 @@ print("well\\n", end="", flush=True)
     assert len(told) == ranks and all(group.name in line and "--mem" in line for line in told), ended.out
 
 
+@pytest.mark.parametrize("memory", ["auto", "memfd"])
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_an_array_that_fits_once_but_not_on_each_node_of_the_group_is_an_error_on_every_rank(job, group, ranks, memory):
+    ended = job(
+        ranks,
+        ENTER.format(procs=str(group / "cgroup.procs"))
+        + """
+size = 220 << 20
+for rank in range(comm.size):
+    if comm.rank == rank:
+        b = ns.ones(size, "u1", comm=MPI.COMM_SELF)
+        assert b.array[::4096].all()
+        del b
+        ns.trim(MPI.COMM_SELF)
+        print("fits\\n", end="", flush=True)
+    comm.Barrier()
+try:
+    ns.zeros(size, "u1")
+except ns.OutOfSharedMemory as error:
+    print("told:", error, end="\\n", flush=True)
+c = ns.ones(20 << 20, "u1")
+assert c.array[::4096].all()
+print("well\\n", end="", flush=True)
+""",
+        env={"NODESHARE_MEMORY": memory, "NODESHARE_RANKS_PER_NODE": "1"},
+    )
+    assert (ended.code, ended.out.count("well"), ended.out.count("fits")) == (0, ranks, ranks), ended.out + ended.err
+    told = [line for line in ended.out.splitlines() if "told:" in line]
+    assert len(told) == ranks and all(group.name in line for line in told), ended.out
+
+
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_what_lies_idle_gives_way_within_the_limit(job, group, ranks):
     ended = job(

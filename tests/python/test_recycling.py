@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Memory of arrays that nobody holds any more is used for the next ones, and only the time it takes tells."""
 
+import ctypes
 import gc
+import mmap
 import os
 import resource
 
@@ -29,6 +31,15 @@ def soil(size=BIG):
     a = ns.empty(size)
     a.local[...] = 1e300
     a.sync()
+
+
+def pages_present(a):
+    """Return how many of an array's pages need not be taken any more when they are touched, and how many it has."""
+    pages = -(-a.nbytes // mmap.PAGESIZE)
+    there = np.zeros(pages, "u1")
+    address = ctypes.c_void_p(a.array.ctypes.data)
+    assert ctypes.CDLL(None).mincore(address, ctypes.c_size_t(a.nbytes), there.ctypes.data_as(ctypes.c_void_p)) == 0
+    return int((there & 1).sum()), pages
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +74,24 @@ def test_zeros_are_zero_in_used_memory(part, reserve):
 def test_what_is_filled_is_filled_in_used_memory(make):
     soil()
     assert (make().array == 1).all()
+
+
+@pytest.mark.parametrize("memory", ["window", "memfd"])
+def test_reserved_pages_are_present_in_used_memory_whatever_was_reserved_before(memory, monkeypatch):
+    monkeypatch.setenv("NODESHARE_MEMORY", memory)
+    comm = world.Dup()
+    a = ns.zeros(BIG, comm=comm)
+    kind = a._memory.kind
+    del a
+    a = ns.zeros(BIG, reserve=False, comm=comm)
+    del a
+    assert recycled() == SIZE
+    b = ns.empty(BIG, comm=comm)
+    assert ns.memory().recycled == 0 and b._memory.kind == kind
+    present, pages = pages_present(b)
+    assert present == pages
+    del b
+    comm.Free()
 
 
 def test_a_work_begins_anew_in_used_memory():
