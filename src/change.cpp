@@ -32,12 +32,12 @@ change_wait::change_wait(const segment& memory, change_line& line, double second
       pace_(may_spin_in(memory), progress_of(memory))
 {}
 
-bool change_wait::wait(std::uint64_t seen)
+bool change_wait::wait(std::uint64_t seen, const std::function<bool(bool look)>& over)
 {
   looked_ = false;
-  const auto over = [this] { return seconds_ == 0 || (seconds_ > 0 && pace_.waited() >= seconds_); };
+  const auto late = [this] { return seconds_ == 0 || (seconds_ > 0 && pace_.waited() >= seconds_); };
   while (line_.changes.load(std::memory_order_acquire) == seen) {
-    if (over()) {
+    if (late()) {
       return false;
     }
     if (!pace_.pause(&line_.changes, &line_.sleepers, seen)) {
@@ -48,7 +48,9 @@ bool change_wait::wait(std::uint64_t seen)
       throw interrupted("interrupted in " + what);
     }
     const bool look = is_my_turn(line_.looked_at, look_every);
-    if (std::string lost = memory_.home() ? memory_.home()->meetings().lost_peer(look) : ""; !lost.empty()) {
+    std::string lost = memory_.home() ? memory_.home()->meetings().lost_peer(look) : "";
+    // what it still did before it ended is there by now
+    if (!lost.empty() && line_.changes.load(std::memory_order_acquire) == seen && !(over && over(true))) {
       throw peer_error(lost.append(", while this rank waited in ").append(what));
     }
     if (const double waited = pace_.waited(); waited >= next_report_) {
@@ -61,7 +63,7 @@ bool change_wait::wait(std::uint64_t seen)
     looked_ = true;
     return true;
   }
-  return seconds_ <= 0 || !over();  // others may be faster each time
+  return seconds_ <= 0 || !late();  // others may be faster each time
 }
 
 }  // namespace nodeshare

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "nodeshare/segment.hpp"
@@ -30,8 +31,9 @@ class change_wait {
   change_wait(const segment& memory, change_line& line, double seconds, std::string_view routine) noexcept;
 
   /// Waits until there have been others than `seen` changes, or every 50 ms. False: the time is over. Throws
-  /// `peer_error` when a rank of the node has failed, or all others have ended; `interrupted`.
-  bool wait(std::uint64_t seen);
+  /// `peer_error` when a rank of the node has failed, or all others have ended, and changed nothing before; then
+  /// `over`, if there is one, may say that this is an end to be expected; `interrupted`.
+  bool wait(std::uint64_t seen, const std::function<bool(bool look)>& over = {});
   /// Whether the last wait ended since 50 ms were over.
   [[nodiscard]] bool has_looked() const noexcept { return looked_; }
 

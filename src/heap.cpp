@@ -13,6 +13,7 @@
 #include "linux.hpp"
 #include "meeting.hpp"
 #include "nodeshare/error.hpp"
+#include "wait.hpp"
 
 namespace nodeshare {
 
@@ -147,6 +148,7 @@ std::span<std::byte> heap::at(block one) const
 
 void heap::release(block one)
 {
+  const uninterrupted done_with_it;  // the caller has forgotten the block, or has a result to give
   const std::scoped_lock hold(lock_);
   words_->collect();
   block_header* const header = words_->find(one);

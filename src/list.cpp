@@ -118,42 +118,61 @@ list::contents list::some(const std::function<std::vector<std::size_t>(std::size
   return out;
 }
 
-bool list::rearrange(std::uint64_t changes, std::span<const std::int64_t> order, std::span<const parts> fresh)
+/// By the owner of the line. What is to be released then: the old row, and the values that are in none.
+std::vector<heap::block> list::put_in_order(std::span<const std::int64_t> order, std::span<new_block> fresh)
+{
+  const std::span<heap::block> before(words_->row.in(heap_), words_->size.load(std::memory_order_relaxed));
+  std::vector<bool> kept(before.size());
+  std::vector<heap::block> dropped;
+  dropped.reserve(before.size() + 1);
+  const auto row = make_table<heap::block>(heap_, order.size());
+  std::transform(order.begin(), order.end(), row.in(heap_), [&](std::int64_t place) {
+    if (place < 0) {
+      return fresh[static_cast<std::size_t>(-1 - place)].hand_over();
+    }
+    kept[static_cast<std::size_t>(place)] = true;
+    return before[static_cast<std::size_t>(place)];
+  });
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    if (!kept[i]) {
+      dropped.push_back(before[i]);
+    }
+  }
+  if (const auto old = std::exchange(words_->row, row); old.block) {
+    dropped.push_back(old.block);
+  }
+  words_->size.store(order.size(), std::memory_order_relaxed);
+  words_->changes.fetch_add(1, std::memory_order_release);
+  return dropped;
+}
+
+void list::rearrange(const arrangement& wanted, std::span<const parts> fresh)
 {
   std::vector<new_block> blocks;
   blocks.reserve(fresh.size());
   for (const parts& value : fresh) {
     blocks.emplace_back(heap_, value);
   }
-  const auto row = make_table<heap::block>(heap_, order.size());
-  std::vector<heap::block> dropped;
-  table<heap::block> old = row;
   std::unique_lock hold(lock_);
-  if (words_->changes.load(std::memory_order_relaxed) == changes) {
-    const std::span<heap::block> before(words_->row.in(heap_), words_->size.load(std::memory_order_relaxed));
-    std::vector<bool> kept(before.size());
-    std::transform(order.begin(), order.end(), row.in(heap_), [&](std::int64_t place) {
-      if (place < 0) {
-        return blocks.at(static_cast<std::size_t>(-1 - place)).hand_over();
-      }
-      kept.at(static_cast<std::size_t>(place)) = true;
-      return before[static_cast<std::size_t>(place)];
-    });
-    for (std::size_t i = 0; i < before.size(); ++i) {
-      if (!kept[i]) {
-        dropped.push_back(before[i]);
-      }
-    }
-    old = std::exchange(words_->row, row);
-    words_->size.store(order.size(), std::memory_order_relaxed);
-    words_->changes.store(changes + 1, std::memory_order_release);
-  }
+  const auto dropped = put_in_order(wanted(words_->size.load(std::memory_order_relaxed)), blocks);
   hold.unlock();
-  release(heap_, old);
   for (const heap::block one : dropped) {
     heap_.release(one);
   }
-  return old.block != row.block;
+}
+
+bool list::rearrange_unchanged(std::uint64_t changes, std::span<const std::int64_t> order)
+{
+  std::unique_lock hold(lock_);
+  if (words_->changes.load(std::memory_order_relaxed) != changes) {
+    return false;
+  }
+  const auto dropped = put_in_order(order, {});
+  hold.unlock();
+  for (const heap::block one : dropped) {
+    heap_.release(one);
+  }
+  return true;
 }
 
 }  // namespace nodeshare

@@ -37,6 +37,9 @@ class list {
   void insert(std::ptrdiff_t index, std::span<const parts> values);
   [[nodiscard]] taken pop(std::ptrdiff_t index);
 
+  /// Which values are to be there, of a list of so many: one of them by its index, a fresh one as -1 - its index.
+  using arrangement = std::function<std::vector<std::int64_t>(std::size_t size)>;
+
   struct contents {
     std::uint64_t changes;  ///< how often the list has been changed until then
     std::vector<taken> values;
@@ -44,16 +47,17 @@ class list {
   /// Those whose indices `which` gives for a list of so many.
   [[nodiscard]] contents some(const std::function<std::vector<std::size_t>(std::size_t size)>& which);
   [[nodiscard]] std::uint64_t changes() const noexcept;
-  /// Puts another row in the place of this one: values of it by their index, others as -1 - index in `fresh`. False,
-  /// and nothing done, if somebody has changed the list since there were so many changes.
-  [[nodiscard]] bool rearrange(std::uint64_t changes, std::span<const std::int64_t> order,
-                               std::span<const parts> fresh);
+  /// Puts another row in the place of this one; each value once, or not.
+  void rearrange(const arrangement& wanted, std::span<const parts> fresh = {});
+  /// Likewise. False, and nothing done, if somebody has changed the list since there were so many changes.
+  [[nodiscard]] bool rearrange_unchanged(std::uint64_t changes, std::span<const std::int64_t> order);
 
   [[nodiscard]] heap& memory() noexcept { return heap_; }
 
  private:
   explicit list(heap of);
   heap::block* place_of(std::ptrdiff_t index);
+  std::vector<heap::block> put_in_order(std::span<const std::int64_t> order, std::span<new_block> fresh);
 
   heap heap_;
   list_words* words_;

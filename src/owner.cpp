@@ -16,6 +16,12 @@ constexpr double look_every = 50;                  // milliseconds
 
 std::uint64_t thread_of(std::uint64_t owner) { return owner % (std::uint64_t{1} << linux_api::thread_id_bits); }
 
+std::uint64_t rank_bits(const segment& memory) noexcept
+{
+  const auto rank = memory.home() ? static_cast<std::uint64_t>(memory.home()->where().rank) : no_rank;
+  return rank << linux_api::thread_id_bits;
+}
+
 /// Whether the owner's rank, another one, has left word that it takes part in nothing any more.
 bool said_that_it_ends(const segment& memory, std::uint64_t owner)
 {
@@ -81,11 +87,9 @@ bool is_my_turn(std::atomic<std::int64_t>& last, double milliseconds)
          last.compare_exchange_strong(before, now, std::memory_order_relaxed);
 }
 
-std::uint64_t name_in(const segment& memory) noexcept
-{
-  const auto rank = memory.home() ? static_cast<std::uint64_t>(memory.home()->where().rank) : no_rank;
-  return linux_api::this_thread() | rank << linux_api::thread_id_bits;
-}
+std::uint64_t name_in(const segment& memory) noexcept { return linux_api::this_thread() | rank_bits(memory); }
+
+std::uint64_t process_name_in(const segment& memory) noexcept { return linux_api::this_process() | rank_bits(memory); }
 
 std::uint64_t rank_in_name(std::uint64_t name) noexcept { return (name >> linux_api::thread_id_bits) % most_ranks; }
 
@@ -191,7 +195,7 @@ bool owner_wait::pause(std::atomic<std::uint64_t>& word, std::atomic<std::uint32
   if (!look) {
     return false;
   }
-  if (hooks.interrupted != nullptr && hooks.interrupted()) {
+  if (!uninterrupted::here() && hooks.interrupted != nullptr && hooks.interrupted()) {
     throw interrupted("interrupted while waiting for " + memory_.description());
   }
   if (const double waited = pace_.waited(); waited >= next_report_) {

@@ -47,6 +47,8 @@ bool is_my_turn(std::atomic<std::int64_t>& last, double milliseconds);
 
 /// Local. The name of the calling thread, as a rank of those that share `memory`.
 std::uint64_t name_in(const segment& memory) noexcept;
+/// Local. Likewise of the calling process, by its main thread.
+std::uint64_t process_name_in(const segment& memory) noexcept;
 /// The rank in a name.
 std::uint64_t rank_in_name(std::uint64_t name) noexcept;
 /// Local. "rank 1 on node17"; of a forked child its process as well; empty if there is no owner.

@@ -3,7 +3,7 @@
 
 #include <atomic>
 
-#include "linux.hpp"
+#include "owner.hpp"
 #include "topology_state.hpp"
 
 namespace nodeshare {
@@ -16,8 +16,8 @@ constexpr auto look_every = std::chrono::milliseconds(50);
 /// In the front of a heap, behind two rings.
 struct pipe_words {
   struct end {
-    std::atomic<std::uint64_t> user;  ///< process that used it last
-    std::atomic<std::uint32_t> closed_by_user;
+    std::atomic<std::uint64_t> user;       ///< process that used it last
+    std::atomic<std::uint64_t> left_by;    ///< user that closed it or has ended: as long as there is no other one
     std::atomic<std::uint32_t> closed_by;  ///< how many
   } ends[2];
 };
@@ -34,26 +34,26 @@ pipe_end::pipe_end(const std::shared_ptr<segment>& memory, int side)
 void pipe_end::use()
 {
   std::atomic<std::uint64_t>& user = words_->ends[side_].user;
-  if (const std::uint64_t me = linux_api::this_process(); user.load(std::memory_order_relaxed) != me) {
+  if (const std::uint64_t me = process_name_in(*out_.memory().memory()); user.load(std::memory_order_relaxed) != me) {
     user.store(me, std::memory_order_relaxed);
   }
 }
 
-/// Looks every 50 ms whether the process at the other end lives, also where nothing has to wait.
+/// Looks every 50 ms whether the process at the other end lives and takes part, also where nothing has to wait.
 bool pipe_end::other_is_closed(bool look)
 {
   pipe_words::end& other = words_->ends[1 - side_];
+  const segment& memory = *in_.memory().memory();
   const std::uint64_t user = other.user.load(std::memory_order_relaxed);
   const auto now = std::chrono::steady_clock::now();
   if (user != 0 && (look || now - looked_ > look_every)) {
     looked_ = now;
-    if (linux_api::thread_has_ended(user)) {
-      other.closed_by_user.store(1, std::memory_order_release);
+    if (has_ended(memory, user)) {
+      other.left_by.store(user, std::memory_order_release);
     }
   }
-  const segment& memory = *in_.memory().memory();
   const int ranks = memory.home() ? memory.home()->where().node_size() : 1;
-  return other.closed_by_user.load(std::memory_order_acquire) != 0 ||
+  return (user != 0 && other.left_by.load(std::memory_order_acquire) == user) ||
          (ranks > 1 && other.closed_by.load(std::memory_order_acquire) >= static_cast<std::uint32_t>(ranks));
 }
 
@@ -78,8 +78,9 @@ bool pipe_end::poll(double seconds)
 void pipe_end::close()
 {
   pipe_words::end& mine = words_->ends[side_];
-  if (mine.user.load(std::memory_order_relaxed) == linux_api::this_process()) {
-    mine.closed_by_user.store(1, std::memory_order_release);
+  if (const std::uint64_t me = process_name_in(*out_.memory().memory());
+      mine.user.load(std::memory_order_relaxed) == me) {
+    mine.left_by.store(me, std::memory_order_release);
   }
   mine.closed_by.fetch_add(1, std::memory_order_release);
   out_.tell();

@@ -17,7 +17,7 @@ struct pipe_words;
 /// Functions are local, and throw what those of `ring` do.
 ///
 /// All ranks have both ends; the process that sends, receives or polls at an end is its user. An end is closed once its
-/// user has closed it or has ended, or each of several ranks has closed it.
+/// user has closed it or has ended, until it has another one, or once each of several ranks has closed it.
 class pipe_end {
  public:
   /// Local. Of the heap in this memory.

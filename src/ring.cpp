@@ -35,6 +35,7 @@ struct ring_words {
 namespace {
 
 constexpr std::uint64_t least_room = 8;
+constexpr auto time_to_let_go = std::chrono::seconds(1);
 
 bool is_full(const ring_words& words, std::uint64_t bytes) noexcept
 {
@@ -88,7 +89,7 @@ bool ring::wait_until(double seconds, std::string_view routine, const is_over& o
     if (attempt(last)) {
       return true;
     }
-    if (last || !wait.wait(seen)) {
+    if (last || !wait.wait(seen, over)) {
       return false;
     }
   }
@@ -108,17 +109,44 @@ bool ring::try_put(const ring_slot& item)
   return true;
 }
 
+/// Where bytes are bounded, whoever sends waits for room: of memory, too, as long as something lies unread that holds
+/// it, and a little longer, since who receives that looks at it until he lets it go.
+bool ring::try_to_allocate(std::optional<new_block>& out, const parts& value, clock::time_point& unread_at)
+{
+  try {
+    out.emplace(heap_, value);
+    return true;
+  } catch (const out_of_shared_memory&) {
+    const auto now = clock::now();
+    if (size() > 0) {
+      unread_at = now;
+    }
+    if (stored::bytes_for(value) >= heap_.capacity() || now - unread_at > time_to_let_go) {
+      throw;
+    }
+    return false;
+  }
+}
+
 bool ring::put(const parts& value, double seconds, const is_over& over)
 {
   ring_slot item{.bytes = stored::bytes_for(value), .block = {}, .here = {}};
   std::optional<new_block> fresh;
   if (item.bytes <= item.here.size()) {
     stored::write(item.here.data(), value);
-  } else {
+  } else if (words_->most_bytes == 0) {
     fresh.emplace(heap_, value);
     item.block = fresh->block();
   }
-  const auto attempt = [&](bool last) { return !last && try_put(item); };
+  const bool waits_for_memory = item.bytes > item.here.size() && !fresh;
+  auto unread_at = clock::now();
+  const auto attempt = [&](bool last) {
+    if (last || (waits_for_memory && !fresh && !try_to_allocate(fresh, value, unread_at))) {
+      return false;
+    }
+    item.block = fresh ? fresh->block() : heap::block{};
+    return try_put(item);
+  };
   if (!wait_until(seconds, putting_, over, attempt)) {
     return false;
   }

@@ -3,6 +3,7 @@
 /// Values that go from any rank of a node to any other, first in, first out.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -58,7 +59,10 @@ class ring {
   [[nodiscard]] const heap& memory() const noexcept { return heap_; }
 
  private:
+  using clock = std::chrono::steady_clock;
+
   ring_slot& slot(std::uint64_t number) const;
+  bool try_to_allocate(std::optional<new_block>& out, const parts& value, clock::time_point& unread_at);
   bool try_put(const ring_slot& item);
   std::optional<taken> try_get();
   template <class Attempt>

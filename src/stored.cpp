@@ -123,7 +123,7 @@ new_block::~new_block()
   if (block_) {
     try {
       in_.release(block_);
-    } catch (const error&) {  // the heap is of no more use to anybody, or a signal came: who hears of it is the caller
+    } catch (const error&) {  // the heap is of no more use to anybody
     }
   }
 }

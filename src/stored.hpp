@@ -96,7 +96,7 @@ table<Element> make_table(heap& where, std::uint64_t room)
   return {where.allocate(room * sizeof(Element)), room};
 }
 
-/// Local. The table's memory is free. Throws `peer_error`; `interrupted`.
+/// Local. The table's memory is free. Throws `peer_error`.
 template <class Element>
 void release(heap& where, const table<Element>& one)
 {

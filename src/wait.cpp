@@ -35,6 +35,7 @@ void relax() noexcept
 
 wait_hooks hooks;
 std::atomic<bool> finalized{false};
+thread_local constinit int uninterrupted::depth = 0;
 
 std::string where_text(const std::source_location& where)
 {

@@ -61,6 +61,21 @@ class waiter {
   clock::time_point last_look_;
 };
 
+/// While it lives, no signal ends a wait of this thread for an owner: what it does is half done otherwise. The signal is
+/// seen by the next wait, or by the language. Only around what soon ends by itself.
+class uninterrupted {
+ public:
+  uninterrupted() noexcept { ++depth; }
+  ~uninterrupted() { --depth; }
+  uninterrupted(const uninterrupted&) = delete;
+  uninterrupted& operator=(const uninterrupted&) = delete;
+
+  [[nodiscard]] static bool here() noexcept { return depth > 0; }
+
+ private:
+  static thread_local constinit int depth;
+};
+
 /// Waits for a request of ours. `on_look`, called every 50 ms, returns false to give the wait up.
 /// Returns false if it was given up: the request then stays pending and its buffers must stay.
 bool wait_for(MPI_Request& request, const char* routine, const std::function<bool(double seconds)>& on_look);

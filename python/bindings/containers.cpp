@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// @file
 /// Values cross here as what pickle makes of them: bytes, or a sequence of a stream and the buffers that belong to it.
+#include <algorithm>
 #include <deque>
+#include <numeric>
 #include <optional>
 
 #include "bindings.hpp"
@@ -169,18 +171,78 @@ std::ptrdiff_t index_of(py::handle number)
   return out;
 }
 
-std::vector<std::size_t> indices_of(const py::slice& which, std::size_t size)
-{
-  std::size_t start = 0, stop = 0, step = 0, count = 0;
-  if (!which.compute(size, &start, &stop, &step, &count)) {
-    throw py::error_already_set();
+/// A slice of a list, whose numbers Python code may give: they are asked for before the list is.
+class slice_of {
+ public:
+  explicit slice_of(const py::slice& from)
+  {
+    if (PySlice_Unpack(from.ptr(), &start_, &stop_, &step_) != 0) {
+      throw py::error_already_set();
+    }
   }
-  std::vector<std::size_t> out(count);
-  for (std::size_t i = 0; i < count; ++i) {
-    out[i] = start + i * step;  // a step back wraps, as unsigned numbers do
+
+  /// Of a list of so many.
+  [[nodiscard]] std::vector<std::size_t> indices(std::size_t size) const
+  {
+    const auto [start, count] = within(size);
+    std::vector<std::size_t> out(count);
+    for (std::size_t i = 0; i < count; ++i) {
+      out[i] = static_cast<std::size_t>(start + static_cast<py::ssize_t>(i) * step_);
+    }
+    return out;
   }
-  return out;
-}
+
+  /// What is left without these, as `list::arrangement` has it.
+  [[nodiscard]] std::vector<std::int64_t> others(std::size_t size) const
+  {
+    auto order = all_of(size);
+    for (const std::size_t i : indices(size)) {
+      order[i] = -1;
+    }
+    order.erase(std::remove(order.begin(), order.end(), -1), order.end());
+    return order;
+  }
+
+  /// What is there with `fresh` values in the place of these.
+  [[nodiscard]] std::vector<std::int64_t> with(std::size_t fresh, std::size_t size) const
+  {
+    auto order = all_of(size);
+    const auto [start, count] = within(size);
+    if (step_ == 1) {
+      auto place = order.begin() + start;
+      place = order.erase(place, place + static_cast<py::ssize_t>(count));
+      place = order.insert(place, fresh, 0);
+      std::generate_n(place, fresh, [next = std::int64_t{0}]() mutable { return --next; });
+      return order;
+    }
+    if (count != fresh) {
+      throw py::value_error("attempt to assign sequence of size " + std::to_string(fresh) +
+                            " to extended slice of size " + std::to_string(count));
+    }
+    for (std::int64_t next = 0; const std::size_t i : indices(size)) {
+      order[i] = --next;
+    }
+    return order;
+  }
+
+  static std::vector<std::int64_t> all_of(std::size_t size)
+  {
+    std::vector<std::int64_t> out(size);
+    std::iota(out.begin(), out.end(), 0);
+    return out;
+  }
+
+ private:
+  [[nodiscard]] std::pair<py::ssize_t, std::size_t> within(std::size_t size) const
+  {
+    py::ssize_t start = start_;
+    py::ssize_t stop = stop_;
+    const py::ssize_t count = PySlice_AdjustIndices(static_cast<py::ssize_t>(size), &start, &stop, step_);
+    return {start, static_cast<std::size_t>(count)};
+  }
+
+  py::ssize_t start_ = 0, stop_ = 0, step_ = 0;
+};
 
 void bind_list(py::module_& module)
 {
@@ -201,17 +263,32 @@ void bind_list(py::module_& module)
       .def("pop", [](list& self, py::handle index) { return as_value(self.pop(index_of(index))); })
       .def("some",
            [](list& self, const py::slice& which) {
-             list::contents now = self.some([&](std::size_t size) { return indices_of(which, size); });
+             const slice_of these(which);
+             list::contents now = self.some([&](std::size_t size) { return these.indices(size); });
              return py::make_tuple(now.changes, as_values(std::move(now.values)));
            })
-      .def("rearrange",
-           [](list& self, std::uint64_t changes, const std::vector<std::int64_t>& order, const py::list& fresh) {
+      .def("replace",
+           [](list& self, const py::slice& which, const py::list& fresh) {
+             const slice_of these(which);
              const values_of from(fresh);
-             return without_gil(true, [&] { return self.rearrange(changes, order, from.all); });
+             const auto wanted = [&](std::size_t size) { return these.with(from.all.size(), size); };
+             without_gil(from.large, [&] { self.rearrange(wanted, from.all); });
            })
-      .def_property_readonly("state", [](list& self) {
-        const std::uint64_t changes = self.changes();
-        return py::make_tuple(changes, self.size());
+      .def("remove",
+           [](list& self, const py::slice& which) {
+             const slice_of these(which);
+             self.rearrange([&](std::size_t size) { return these.others(size); });
+           })
+      .def("reverse",
+           [](list& self) {
+             self.rearrange([](std::size_t size) {
+               auto order = slice_of::all_of(size);
+               std::reverse(order.begin(), order.end());
+               return order;
+             });
+           })
+      .def("rearrange", [](list& self, std::uint64_t changes, const std::vector<std::int64_t>& order) {
+        return without_gil(true, [&] { return self.rearrange_unchanged(changes, order); });
       });
 }
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import operator
 import pickle
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from .collective import collective
-from .error import InvalidArgument
+from .error import Error, InvalidArgument
 from .out_of_band import pickled
 from .pickling import reduce_words
 from .topology import topology
@@ -62,6 +62,9 @@ class Container:
 
     def __reduce__(self) -> Any:
         return reduce_words(self._at, self._core.memory)
+
+    def __deepcopy__(self, memo: Any) -> NoReturn:
+        raise Error(f"a {self._name} is not copied: what copy() or a loop gives is this rank's own")
 
     def __repr__(self) -> str:
         return f"<{self._core.memory.description}>"

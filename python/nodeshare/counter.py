@@ -12,7 +12,7 @@ __all__ = ["Counter"]
 class Counter(Words, _core.Counter):
     """A number, 0 at first, to which the ranks of a node add, and their threads and forked children.
 
-    Making one is collective over the communicator, whose ranks must be on one node; ``add(k=1)`` and ``value`` are
+    Making one is collective over the communicator, whose ranks must be on one node; ``add(k=1, /)`` and ``value`` are
     local. ``add`` gives the value before, so no two ranks get the same, and nothing is lost when one is killed. It has
     64 bits and a sign, and wraps beyond, as integers of NumPy do.
 

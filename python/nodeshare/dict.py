@@ -34,12 +34,15 @@ class Dict(Container, MutableMapping):  # type: ignore[type-arg]
 
     Values are what pickle can carry. Each read gives an object of its own, so ``shared["a"].append(1)`` changes nothing
     in the dict; arrays in it (and what else hands out its buffers) are read-only views of the shared memory, which stay
-    as they are when the entry is replaced or deleted, and when the dict is gone.
+    as they are when the entry is replaced or deleted, and when the dict is gone. A forked child reads its own: what it
+    has of its parent's views stays as long as the parent keeps them.
 
     Keys are strings, bytes, numbers, None, tuples of these, and other hashable objects whose pickles are always the
-    same. Numbers that are equal are one key, which is read back as the int if it is one.
+    same. Integers and floats that are equal are one key, which is read back as the int if it is one; a named tuple is
+    read back as a plain one.
 
-    When a rank ends within a call (killed, say), all that come later raise PeerError.
+    When a rank ends within a call (killed, say), those that come later raise PeerError. `update` is a step for each
+    entry.
 
     Parameters
     ----------
@@ -155,6 +158,9 @@ class _Values(ValuesView):  # type: ignore[type-arg]
     def __iter__(self) -> Iterator[Any]:
         return (unpacked(kept) for _, kept in self._mapping._core.items())
 
+    def __contains__(self, value: object) -> bool:
+        return any(one is value or one == value for one in self)
+
 
 class _Items(ItemsView):  # type: ignore[type-arg]
     _mapping: Dict
@@ -199,7 +205,7 @@ def _plain_key(key: Any) -> Any:
         return str.__str__(key)
     if isinstance(key, tuple):
         return tuple(map(_plain_key, key))
-    if isinstance(key, numbers.Number):
+    if isinstance(key, numbers.Number) and not isinstance(key, np.timedelta64):
         return _plain_number(key)
     return key
 

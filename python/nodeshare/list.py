@@ -30,9 +30,10 @@ class List(Container, MutableSequence):  # type: ignore[type-arg]
 
     Values are what pickle can carry. Each read gives an object of its own, so ``shared[0].append(1)`` changes nothing
     in the list; arrays in it (and what else hands out its buffers) are read-only views of the shared memory, which stay
-    as they are when the entry is replaced or deleted, and when the list is gone.
+    as they are when the entry is replaced or deleted, and when the list is gone. A forked child reads its own: what it
+    has of its parent's views stays as long as the parent keeps them.
 
-    When a rank ends within a call (killed, say), all that come later raise PeerError.
+    When a rank ends within a call (killed, say), those that come later raise PeerError.
 
     Parameters
     ----------
@@ -79,14 +80,13 @@ class List(Container, MutableSequence):  # type: ignore[type-arg]
 
     def __setitem__(self, index: Any, value: Any) -> None:
         if isinstance(index, slice):
-            values = [packed(one) for one in value]
-            self._rearrange(lambda order: operator.setitem(order, index, range(-1, -1 - len(values), -1)), values)
+            self._core.replace(index, [packed(one) for one in value])
         else:
             self._core.set(index, packed(value))
 
     def __delitem__(self, index: Any) -> None:
         if isinstance(index, slice):
-            self._rearrange(lambda order: operator.delitem(order, index))
+            self._core.remove(index)
         else:
             self._core.pop(index)
 
@@ -118,16 +118,16 @@ class List(Container, MutableSequence):  # type: ignore[type-arg]
             changes, kept = self._core.some(_ALL)
             order = [*range(len(kept))]
             del order[_first(kept, value)]
-            if self._core.rearrange(changes, order, []):
+            if self._core.rearrange(changes, order):
                 return
 
     def clear(self) -> None:
         """Local. Takes all values out."""
-        self._rearrange(list.clear)
+        self._core.remove(_ALL)
 
     def reverse(self) -> None:
         """Local. The last one first."""
-        self._rearrange(list.reverse)
+        self._core.reverse()
 
     def sort(self, *, key: Callable[[Any], Any] | None = None, reverse: bool = False) -> None:
         """Local. In order, as `list.sort`. Raises ValueError, as that, if somebody changes the list meanwhile."""
@@ -135,7 +135,7 @@ class List(Container, MutableSequence):  # type: ignore[type-arg]
         values = [*map(unpacked, kept)]
         keys = values if key is None else [*map(key, values)]
         order = sorted(range(len(keys)), key=keys.__getitem__, reverse=reverse)
-        if not self._core.rearrange(changes, order, []):
+        if not self._core.rearrange(changes, order):
             raise ValueError("list modified during sort")
 
     def copy(self) -> list[Any]:
@@ -151,15 +151,6 @@ class List(Container, MutableSequence):  # type: ignore[type-arg]
 
     def __eq__(self, other: object) -> bool:
         return self.copy() == [*other] if isinstance(other, (list, List)) else NotImplemented
-
-    def _rearrange(self, change: Callable[[list[int]], Any], fresh: Any = ()) -> None:
-        """Local. What `change` does to a list of the indices is done to the values; -1, -2, … are those of `fresh`."""
-        while True:
-            changes, size = self._core.state
-            order = [*range(size)]
-            change(order)
-            if self._core.rearrange(changes, order, [*fresh]):
-                return
 
 
 def _first(kept: list[Any], value: Any) -> int:

@@ -30,7 +30,8 @@ def Pipe(duplex: bool = True, *, capacity: int = CAPACITY, comm: CommLike = None
         Whether both ends send and receive; else the first only receives, and the second only sends.
     capacity : int, optional
         Bytes that lie in it at most; only what is used takes memory. While more than a quarter of it lies unread in a
-        direction, `Connection.send` waits.
+        direction, or what lies unread leaves no room, `Connection.send` waits. It raises OutOfSharedMemory when there
+        is still none a second after that was received: views of it that are kept take memory, too.
     comm : mpi4py.MPI.Comm, optional
         Default: ``COMM_WORLD``. On several nodes ``topology().node_comm`` makes a pipe for each.
 

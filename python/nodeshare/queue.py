@@ -109,9 +109,12 @@ class Queue(Container):
 
 def _as_maxsize(maxsize: Any) -> int:
     try:
-        return max(operator.index(maxsize), 0)
+        number = operator.index(maxsize)
     except TypeError:
-        raise InvalidArgument(f"maxsize is {maxsize!r}: a number of items is needed, or 0 for any") from None
+        number = 2**63
+    if number >= 2**63:
+        raise InvalidArgument(f"maxsize is {maxsize!r}: a number of items is needed, or 0 for any")
+    return max(number, 0)
 
 
 def _seconds(block: bool, timeout: float | None) -> float:
@@ -120,6 +123,6 @@ def _seconds(block: bool, timeout: float | None) -> float:
         return 0
     if timeout is None:
         return -1
-    if timeout < 0:
-        raise ValueError("'timeout' must be a non-negative number")
+    if not timeout >= 0:
+        raise ValueError(f"'timeout' must be a non-negative number, not {timeout!r}")
     return timeout

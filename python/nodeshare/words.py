@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from .collective import collective
+from .error import Error
 from .pickling import reduce_words
 from .topology import topology
 
@@ -35,6 +36,9 @@ class Words:
     def _at(cls, segment: _core.Segment) -> Self:
         """Local. The one that lies in this memory."""
         return super().__new__(cls, segment)  # type: ignore[call-arg]  # of the core's type that comes next
+
+    def __deepcopy__(self, memo: Any) -> NoReturn:
+        raise Error(f"a {self._name} is not copied: it is of use as one for all")
 
     def __reduce__(self) -> Any:
         return reduce_words(self._at, self._memory)

@@ -5,12 +5,17 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <chrono>
 #include <csignal>
+#include <functional>
 #include <limits>
 #include <map>
+#include <mutex>
 #include <numeric>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 
 #include "dict.hpp"
 #include "list.hpp"
@@ -115,6 +120,43 @@ void killed_in(Work&& work)
   BOOST_TEST_REQUIRE(WIFSIGNALED(status));
 }
 
+std::atomic<bool> waits{false};
+
+/// Does some work for which the heap's lock is needed while another thread has it, and a signal is due all the time.
+/// False if the work was interrupted.
+template <class Work>
+bool with_a_signal_in_the_wait_for(const heap& one, Work&& work)
+{
+  const replaced<bool (*)()> due(hooks.interrupted, [] { return true; });
+  const replaced<void* (*)()> begins(hooks.let_go, []() -> void* {
+    waits = true;
+    return nullptr;
+  });
+  nodeshare::mutex lock(one.memory());
+  std::atomic<bool> held{false};
+  waits = false;
+  std::thread other([&] {
+    const std::scoped_lock hold(lock);
+    held = true;
+    while (!waits) {
+      std::this_thread::yield();
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(150));  // it asks for signals every 50 ms
+  });
+  while (!held) {
+    std::this_thread::yield();
+  }
+  bool done = true;
+  try {
+    work();
+  } catch (const interrupted&) {
+    done = false;
+  }
+  BOOST_CHECK(waits.exchange(true));
+  other.join();
+  return done;
+}
+
 }  // namespace
 
 BOOST_AUTO_TEST_SUITE(containers)
@@ -189,12 +231,18 @@ BOOST_AUTO_TEST_CASE(a_list_is_put_in_order_unless_it_was_changed)
   }
   const value fresh("d");
   const std::array<parts, 1> more{fresh};
-  const std::array<std::int64_t, 3> order{2, -1, 0};
-  BOOST_CHECK(!one.rearrange(one.changes() - 1, order, more));
-  BOOST_CHECK(texts_of(one) == (std::vector<std::string>{"a", "b", "c"}));
-  BOOST_CHECK(one.rearrange(one.changes(), order, more));
+  one.rearrange(
+      [](std::size_t size) {
+        return std::vector<std::int64_t>{static_cast<std::int64_t>(size) - 1, -1, 0};
+      },
+      more);
   BOOST_CHECK(texts_of(one) == (std::vector<std::string>{"c", "d", "a"}));
-  BOOST_CHECK_EQUAL(one.memory().usage().blocks, 4);
+  const std::array<std::int64_t, 2> last{2, 0};
+  BOOST_CHECK(!one.rearrange_unchanged(one.changes() - 1, last));
+  BOOST_CHECK(texts_of(one) == (std::vector<std::string>{"c", "d", "a"}));
+  BOOST_CHECK(one.rearrange_unchanged(one.changes(), last));
+  BOOST_CHECK(texts_of(one) == (std::vector<std::string>{"a", "c"}));
+  BOOST_CHECK_EQUAL(one.memory().usage().blocks, 3);
 }
 
 BOOST_AUTO_TEST_CASE(what_was_read_stays_when_it_is_replaced_and_when_the_list_is_gone)
@@ -399,6 +447,52 @@ BOOST_AUTO_TEST_CASE(an_end_of_a_pipe_hears_that_the_process_at_the_other_has_en
   BOOST_CHECK(!left.receive(-1));
   BOOST_CHECK(!left.send(value("nobody gets it"), -1));
   ::waitpid(child, nullptr, 0);
+}
+
+BOOST_AUTO_TEST_CASE(what_a_signal_interrupts_is_taken_out_or_still_there_and_no_memory_is_lost)
+{
+  for (const std::size_t bytes : {1000, 10000}) {  // a copy is given of it, or a view
+    const value one("a", "key", std::vector<std::byte>(bytes));
+    const value again("b", "key", std::vector<std::byte>(bytes));
+
+    nodeshare::list row(new_heap(alone()));
+    append(row, one);
+    std::string got;
+    const auto before = row.memory().usage().blocks;
+    if (!with_a_signal_in_the_wait_for(row.memory(), [&] { got = text_of(row.pop(0)); })) {
+      BOOST_REQUIRE_EQUAL(row.size(), 1);
+      got = text_of(row.pop(0));
+    }
+    BOOST_CHECK_EQUAL(got, "a");
+    BOOST_CHECK_EQUAL(row.size(), 0);
+    BOOST_CHECK_EQUAL(row.memory().usage().blocks, before - 1);
+
+    nodeshare::dict keyed(new_heap(alone()));
+    const std::array<std::function<std::string()>, 2> ways{[&] { return text_of(*keyed.pop(bytes_of("key"))); },
+                                                           [&] { return text_of(*keyed.pop()); }};
+    for (const auto& way : ways) {
+      keyed.set(again);
+      const auto full = keyed.memory().usage().blocks;
+      if (!with_a_signal_in_the_wait_for(keyed.memory(), [&] { got = way(); })) {
+        BOOST_REQUIRE_EQUAL(keyed.size(), 1);
+        got = way();
+      }
+      BOOST_CHECK_EQUAL(std::exchange(got, ""), "b");
+      BOOST_CHECK_EQUAL(keyed.size(), 0);
+      BOOST_CHECK_EQUAL(keyed.memory().usage().blocks, full - 1);
+    }
+
+    ring queue(heap(new_heap(alone())), 0, "put()", "get()");
+    BOOST_REQUIRE(queue.put(one, -1));
+    const auto full = queue.memory().usage().blocks;
+    if (!with_a_signal_in_the_wait_for(queue.memory(), [&] { got = text_of(*queue.get(-1)); })) {
+      BOOST_REQUIRE_EQUAL(queue.size(), 1);
+      got = text_of(*queue.get(-1));
+    }
+    BOOST_CHECK_EQUAL(got, "a");
+    BOOST_CHECK_EQUAL(queue.size(), 0);
+    BOOST_CHECK_EQUAL(queue.memory().usage().blocks, full - 1);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(what_was_left_half_changed_is_used_by_nobody)

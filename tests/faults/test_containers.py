@@ -52,6 +52,20 @@ WORK = {
                         pass
             return made, work, view
     """,
+    "Pipe": """
+        def prepared():
+            made = first, second = ns.Pipe()
+            first.send(array)
+            view = second.recv()
+            def work(i):
+                first.poll()  # both ends are of somebody who lives
+                second.poll()
+                first.send([i, array[: i % 3000]])
+                second.send_bytes(array[: i % 500])
+                second.recv()
+                first.recv_bytes()
+            return made, work, view
+    """,
 }
 HEAD = """
         import gc, itertools, os, queue, random, signal, threading, time
@@ -143,7 +157,7 @@ def test_kill_9_of_a_rank_leaves_nobody_waiting_and_crashes_nobody(job, kind, ra
         try:
             for i in itertools.count():
                 work(i)
-        except ns.PeerError as error:
+        except (ns.PeerError, EOFError, BrokenPipeError) as error:
             print(f"told: {error}", flush=True)
         if comm.rank != 1:
             time.sleep(30)  # for the launcher
@@ -225,6 +239,81 @@ def test_a_wait_ends_with_an_error_that_names_who_failed(job, ranks):
     )
     assert ended.code != 0
     assert count(ended.out, r"told: .*rank 1 on \S+ .*RuntimeError: boom at script0.py:\d+") == ranks - 1, ended.out
+
+
+@two_or_three
+@pytest.mark.parametrize("first", ["recv", "send"])
+def test_an_end_whose_rank_has_ended_its_program_is_closed_after_all_that_it_sent(job, ranks, first):
+    ended = job(
+        ranks,
+        HEAD
+        + f"""
+        (here, there), over = ns.Pipe(), ns.Queue()
+        comm.Barrier()
+        if comm.rank == 0:
+            def told(call):
+                try:
+                    call()
+                except (ns.Error, EOFError, OSError) as error:
+                    return type(error)
+
+            if {first == "send"}:
+                while (error := told(lambda: here.send("more"))) is None:
+                    pass
+                assert error is BrokenPipeError, error
+            assert here.recv() == "first" and (here.recv() == array).all()
+            for _ in range(2):
+                assert told(here.recv) is EOFError and told(lambda: here.send(1)) is BrokenPipeError
+            print("well", flush=True)
+            over.put(0)
+        elif comm.rank == 1:
+            there.send("first")
+            there.send(array)
+        else:
+            over.get()  # goes on meanwhile
+        """,
+        timeout=30,
+    )
+    assert ended.code == 0, ended.out + ended.err
+    assert ended.out.split() == ["well"]
+
+
+@two_or_three
+def test_what_a_rank_puts_before_it_ends_is_got_by_who_was_in_a_signal_s_handler_meanwhile(job, ranks):
+    ended = job(
+        ranks,
+        HEAD
+        + """
+        made, within, pipes = ns.Queue(), ns.Counter(), [ns.Pipe() for _ in range(1, comm.size)]
+        comm.Barrier()
+        if comm.rank == 0:
+            def handler(number, frame):
+                if within.value or frame.f_code.co_name != "get":  # it is repeated
+                    return
+                within.add()
+                for here, _ in pipes:
+                    try:
+                        while True:
+                            here.send("until it has ended")
+                    except BrokenPipeError:
+                        pass
+
+            signal.signal(signal.SIGALRM, handler)
+            signal.setitimer(signal.ITIMER_REAL, 0.2, 0.2)
+            assert made.get() == "last"
+            assert within.value == 1
+            print("well", flush=True)
+        else:
+            pipes[comm.rank - 1][1].poll()  # uses its end
+            while not within.value:
+                time.sleep(0.001)
+            if comm.rank == 1:
+                made.put("last")
+        """,
+        timeout=30,
+    )
+    assert ended.code == 0, ended.out + ended.err
+    assert ended.out.split() == ["well"]
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
@@ -586,6 +675,19 @@ MANY = {
         comm.Barrier()  # until then others may put more
         assert made.empty()
         assert comm.allreduce(found) == comm.size * (times * (times - 1) // 2)
+        """,
+    "Pipe": """
+        pair = comm.Split(comm.rank // 2)
+        end = ns.Pipe(comm=pair)[pair.rank]
+        writer = threading.Thread(target=lambda: [end.send((i, array[: i % 60])) for i in range(times // 4)])
+        writer.start()
+        for number in range(times // 4):
+            got, piece = end.recv()
+            assert got == number and len(piece) == number % 60
+        writer.join()
+        comm.Barrier()
+        assert not end.poll()
+        comm.Barrier()  # until then the other one may look
         """,
 }
 

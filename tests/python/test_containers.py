@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What List, Dict, Queue and Pipe have in common: any value, views that stay, memory that does not grow."""
 
+import copy
 import gc
 import itertools
 import multiprocessing
@@ -482,6 +483,11 @@ def test_what_does_not_fit_whole_is_left_out_whole():
     assert dict(table) == {"x": 1, "y": 2}
 
 
+def test_a_default_that_is_not_needed_needs_no_memory():
+    table = ns.Dict({"x": 1}, comm=MPI.COMM_SELF, capacity=1 << 20)
+    assert table.setdefault("x", np.ones(1 << 21, "u1")) == 1 and dict(table) == {"x": 1}
+
+
 @kinds
 def test_a_capacity_that_cannot_be_is_refused(name):
     for capacity in (0, -1, "1 GiB", 1.5, None, 2**80):
@@ -657,6 +663,13 @@ def test_a_pickle_is_the_same_container(name):
     node.Barrier()
     assert made.qsize() == 1 if name == "Queue" else list(made) == ["x"]
     node.Barrier()
+
+
+@kinds
+def test_it_is_not_copied_with_what_it_is_in(name):
+    made = Box(name).container
+    for whole in (made, [made], {"x": (made,)}):
+        told(outcome(lambda whole=whole: copy.deepcopy(whole)), ns.Error, name)
 
 
 def add_in_child(lst, table, queue, end, number):

@@ -250,6 +250,33 @@ def test_a_loop_goes_over_what_was_there_at_its_beginning():
     assert dict(table) == {}
 
 
+@several_ranks
+def test_a_value_is_looked_for_in_what_was_there_at_the_beginning_whatever_others_delete_meanwhile():
+    table = ns.Dict({"x": 1, "y": 2, "z": 3}, comm=node)
+
+    class Wanted:
+        asked = 0
+
+        def __eq__(self, other):
+            self.asked += 1
+            if self.asked == 1:  # the others delete the rest
+                node.Barrier()
+                node.Barrier()
+            return other == 3
+
+    if node.rank == 0:
+        assert Wanted() in table.values()
+    else:
+        node.Barrier()
+        if node.rank == 1:
+            del table["y"], table["z"]
+        node.Barrier()
+    node.Barrier()
+    assert dict(table) == ({"x": 1} if node.size > 1 else {"x": 1, "y": 2, "z": 3})
+    assert 1 in table.values() and 4 not in table.values()
+    node.Barrier()
+
+
 def test_the_order_is_that_of_insertion():
     table, model = own(), {}
     for key in itertools.chain(range(200, 0, -1), "abc"):
@@ -342,6 +369,21 @@ def test_keys_that_are_not_equal_are_several():
         del table[key], model[key]
     assert list(table.items()) == list(model.items())
     assert [key in table for key in keys] == [key in model for key in keys]
+
+
+def test_times_of_several_units_are_several_keys_and_no_numbers():
+    units = ("s", "m", "h", "D", "M", "ms", "25s")
+    keys = [1, 60, *(np.timedelta64(1, unit) for unit in units), np.timedelta64(60, "s")]
+    keys += [(key, "a") for key in keys]
+    table = own()
+    for number, key in enumerate(keys):
+        assert key not in table
+        table[key] = number
+    assert [table[key] for key in keys] == list(range(len(keys)))
+    flat = [key[0] if isinstance(key, tuple) else key for key in table]
+    expected = [key[0] if isinstance(key, tuple) else key for key in keys]
+    assert [(type(key), repr(key)) for key in flat] == [(type(key), repr(key)) for key in expected]
+    assert table.pop(np.timedelta64(1, "s")) == 2 and np.timedelta64(1, "m") in table and 1 in table
 
 
 @several_ranks

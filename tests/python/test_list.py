@@ -4,6 +4,7 @@
 import collections.abc
 import itertools
 import random
+import signal
 
 import numpy as np
 import pytest
@@ -237,6 +238,22 @@ def test_what_is_wrong_is_the_error_of_a_list_and_changes_nothing(kind, call):
     assert list(lst) == [5]
 
 
+@pytest.mark.parametrize(
+    "cut", [slice(None, None, 2), slice(None, None, -1), slice(5, None, -3), slice(3, 3, 2), slice(-4, 20, 5)], ids=str
+)
+def test_an_extended_slice_takes_as_many_as_it_has_and_says_so_as_a_list_does(cut):
+    model = [3, 1, 2, 5, 4, 0]
+    lst, count = own(model), len(model[cut])
+    before = lst.usage()["blocks"]
+    for others in ({count - 1, count + 1, count + 5} - {-1}) if count else {1, 3}:
+        values = ["x" * 200] * others
+        expected = outcome(lambda values=values: model.__setitem__(cut, values))
+        told(outcome(lambda values=values: lst.__setitem__(cut, values)), type(expected), str(expected))
+        assert type(expected) is ValueError and list(lst) == model and lst.usage()["blocks"] == before
+    lst[cut] = model[cut] = list(range(count))
+    assert list(lst) == model
+
+
 def test_an_iterable_that_raises_adds_nothing():
     lst = own([3, 1, 2])
     for call in (
@@ -446,6 +463,62 @@ def test_ranks_that_sort_and_reverse_at_the_same_time_lose_nothing():
         assert len(lst) == 50
     node.Barrier()
     assert set(lst) <= set(range(50))
+    node.Barrier()
+
+
+WHOLE = {
+    "clear": lambda lst: lst.clear(),
+    "reverse": lambda lst: lst.reverse(),
+    "set a slice": lambda lst: lst.__setitem__(slice(1, -1), [0] * 10),
+    "set in steps": lambda lst: lst.__setitem__(slice(None, None, -100), [0] * (len(lst) // 100)),
+    "del a slice": lambda lst: lst.__delitem__(slice(100, -100)),
+    "del in steps": lambda lst: lst.__delitem__(slice(None, None, 2)),
+}
+wholes = pytest.mark.parametrize("call", WHOLE.values(), ids=WHOLE)
+
+
+@pytest.mark.ranks(1, 2)
+@wholes
+def test_what_changes_a_whole_list_goes_through_at_once_however_often_a_value_is_set_meanwhile(call):
+    model = [0] * 100_000
+    lst, times = own(model), []
+
+    def handler(*_):
+        if lst:
+            lst[0] = 0
+        times.append(0)
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)  # in less time than a list of so many indices takes
+        call(lst)
+        assert times
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    call(model)
+    assert list(lst) == model
+
+
+@several_ranks
+@wholes
+def test_what_changes_a_whole_list_leaves_no_memory_behind_while_others_set_values(call):
+    lst, over = ns.List(comm=node), ns.Counter(node)
+    if node.rank == 0:
+        for _ in range(20):
+            lst[:] = [0] * 1000
+            call(lst)
+        lst[:] = [0] * 1000
+        over.add()
+    else:
+        while not over.value:
+            try:
+                lst[-1] = lst[0] = node.rank
+            except IndexError:  # it is empty
+                pass
+    node.Barrier()
+    assert len(lst) == 1000 and set(lst) <= set(range(node.size))
+    assert lst.usage()["blocks"] == 1001  # and the row
     node.Barrier()
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Locks, counters and barriers of a node: nothing lost or doubled, and never silently for one of several nodes."""
 
+import copy
 import gc
 import itertools
 import multiprocessing
@@ -370,6 +371,13 @@ def test_a_pickle_is_the_same_lock():
     node.Barrier()
     if node.rank == 0:
         lock.release()
+
+
+@pytest.mark.parametrize("kind", [ns.Lock, ns.RWLock, ns.Counter])
+def test_it_is_not_copied_with_what_it_is_in(kind):
+    made = kind(MPI.COMM_SELF)
+    for whole in (made, [made], {"x": (made,)}):
+        told(outcome(lambda whole=whole: copy.deepcopy(whole)), ns.Error, kind.__name__)
 
 
 def add_in_child(lock, rw, counter, total):

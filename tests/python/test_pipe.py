@@ -384,6 +384,29 @@ def test_who_sends_waits_while_much_lies_unread():
     assert len(got[0]) == 100
 
 
+def test_what_has_no_room_beside_what_lies_unread_waits_until_that_was_received():
+    here, there = ns.Pipe(comm=MPI.COMM_SELF, capacity=1 << 20)
+    thread, got = started(lambda: [here.send_bytes(bytes([number]) * 600_000) for number in range(20)])
+    thread.join(0.05)
+    assert not got
+    for number in range(20):
+        assert there.recv_bytes() == bytes([number]) * 600_000
+    thread.join()
+    assert got == [[None] * 20]
+
+
+@pytest.mark.slow  # who keeps it gets a second to let it go
+def test_what_has_no_room_beside_what_was_received_and_is_kept_is_an_error_to_who_sends():
+    here, there = ns.Pipe(comm=MPI.COMM_SELF, capacity=1 << 20)
+    here.send(np.full(600_000, 1, "u1"))
+    kept = there.recv()
+    told(outcome(lambda: here.send(np.full(600_000, 2, "u1"))), ns.OutOfSharedMemory, "Pipe", "views")
+    assert not there.poll() and (kept == 1).all()
+    del kept
+    here.send(np.full(600_000, 3, "u1"))
+    assert (there.recv() == 3).all()
+
+
 def test_what_is_larger_than_its_capacity_is_an_error_to_who_sends():
     here, there = ns.Pipe(comm=MPI.COMM_SELF, capacity=1 << 20)
     for _ in range(3):
@@ -412,6 +435,29 @@ def test_a_forked_child_answers_and_its_end_is_closed_with_it(make):
     assert ended(here.recv) is EOFError
     child.join()
     assert ended(lambda: here.send(1)) is BrokenPipeError
+
+
+@pytest.mark.ranks(1, 2)
+def test_children_may_use_an_end_one_after_another():
+    here, there = own()
+    context = multiprocessing.get_context("fork")
+    for number in range(3):
+        begun = context.Event()
+        child = context.Process(target=begin_and_answer, args=(there, begun))
+        child.start()
+        assert begun.wait(30)
+        assert here.recv() == "begins"
+        here.send(number)
+        assert here.recv() == number + 1
+        here.send(None)
+        child.join()
+        assert ended(here.recv) is EOFError and ended(lambda: here.send(1)) is BrokenPipeError
+
+
+def begin_and_answer(end, begun):
+    end.send("begins")  # from now on the end is used again
+    begun.set()
+    answer(end)
 
 
 def answer(end):

@@ -107,6 +107,13 @@ def test_what_is_wrong_is_the_error_of_queue(call):
     assert mine.get() == "x"
 
 
+def test_a_timeout_that_is_no_number_is_refused():
+    one = own(1)  # queue.Queue waits for ever
+    told(outcome(lambda: one.get(timeout=float("nan"))), ValueError, "timeout", "nan")
+    told(outcome(lambda: one.put(1, timeout=float("nan"))), ValueError, "timeout", "nan")
+    assert one.empty()
+
+
 def test_a_wait_ends_when_its_time_is_over():
     one = own(1)
     for seconds in (0, 0.02, 0.1):
@@ -137,7 +144,7 @@ def test_ranks_that_ask_for_different_sizes_are_told():
         told(outcome(lambda: ns.Queue(1 + (node.rank == 0), comm=node)), ns.Mismatch, "Queue(", "maxsize")
 
 
-@pytest.mark.parametrize("maxsize", ["three", 1.5, None], ids=repr)
+@pytest.mark.parametrize("maxsize", ["three", 1.5, None, 2**63, 2**70], ids=repr)
 def test_a_size_that_cannot_be_is_refused(maxsize):
     told(outcome(lambda: ns.Queue(maxsize, comm=node)), ns.InvalidArgument, "maxsize", repr(maxsize))
 
