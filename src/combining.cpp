@@ -91,6 +91,19 @@ T combined(T a, T b) noexcept
   }
 }
 
+/// The x87's numbers of 80 bits lie in more bytes. The others would keep what was there, and a checksum counts them.
+template <class T>
+void clear_padding([[maybe_unused]] T& number) noexcept
+{
+  if constexpr (is_complex<T>) {
+    clear_padding(number.real);
+    clear_padding(number.imaginary);
+  } else if constexpr (std::is_same_v<T, long double> && std::numeric_limits<T>::digits == 64) {
+    constexpr std::size_t used = 10;
+    std::memset(reinterpret_cast<std::byte*>(&number) + used, 0, sizeof number - used);
+  }
+}
+
 template <class T, operation By>
 void combine_all(const std::byte* left, const std::byte* right, std::byte* out, std::size_t count)
 {
@@ -99,6 +112,7 @@ void combine_all(const std::byte* left, const std::byte* right, std::byte* out, 
   auto* __restrict to = reinterpret_cast<T*>(out);
   for (std::size_t i = 0; i < count; ++i) {
     to[i] = combined<By>(a[i], b[i]);
+    clear_padding(to[i]);
   }
 }
 

@@ -55,6 +55,19 @@ std::int64_t modified(const open_file& file)
   return std::int64_t{found.st_mtim.tv_sec} * 1'000'000'000 + found.st_mtim.tv_nsec;
 }
 
+/// By a rank, after all have opened it: others may have a file that took its place since, or the one before.
+void require_in_place(const open_file& file)
+{
+  struct stat mine {};
+  struct stat there {};
+  if (::fstat(file.descriptor, &mine) != 0) {
+    throw file_error(file.path, errno);
+  }
+  if (::stat(file.path.c_str(), &there) != 0 || there.st_dev != mine.st_dev || there.st_ino != mine.st_ino) {
+    throw error(file.path + " was replaced while ranks opened it: load it again");
+  }
+}
+
 /// The file that is to become `path`, as one rank has it open; the rank that made it removes it unless it got there.
 class draft {
  public:
@@ -170,6 +183,7 @@ void read_file(const call& what, const std::shared_ptr<segment>& memory, const o
   const byte_run& mine = runs[static_cast<std::size_t>(where.rank)];
   pending_failure trouble;
   trouble.run([&] {
+    require_in_place(from);
     step_by_step(what, mine.bytes, [&](std::size_t done, std::size_t step) {
       const std::size_t begin = mine.offset + done;
       const auto got = linux_api::read_at(from.descriptor, memory->data() + begin, step, offset + begin);

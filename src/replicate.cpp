@@ -123,7 +123,11 @@ void replicate(const call& what, const std::shared_ptr<segment>& memory, std::sp
   node& home = *memory->home();
   meeting_place& meetings = home.meetings();
   const topology_state& where = home.where();
-  meetings.agree(what, {}, scope::communicator, where.node_count > 1);
+  failure refused;
+  if (memory->is_protected()) {
+    refused = {failure_kind::invalid_argument, "its pages are protected on this rank: allow writing to them first"};
+  }
+  meetings.agree(what, refused, scope::communicator, where.node_count > 1);
   if (where.node_count == 1) {
     return;
   }

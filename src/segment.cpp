@@ -142,6 +142,8 @@ void segment::protect(bool read_only)
   parts_->read_only = read_only;
 }
 
+bool segment::is_protected() const noexcept { return parts_->read_only; }
+
 void segment::lock_pages()
 {
   require(::mlock(data(), parts_->mapped.bytes), "mlock (see `ulimit -l`)");

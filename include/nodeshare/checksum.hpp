@@ -17,7 +17,8 @@ namespace nodeshare {
 [[nodiscard]] std::uint64_t xxh64(std::span<const std::byte> bytes) noexcept;
 
 /// Collective over the communicator. A digest of `bytes` bytes of a segment, `offset` from its beginning, that all
-/// nodes agree on; the same on any number of ranks and nodes. Every write before it counts.
+/// nodes agree on; the same on any number of ranks and nodes. Every write before it counts, and every byte: also those
+/// between the members of a struct, and those that pad a long double.
 ///
 /// The ranks of a node share the work: the digest is `xxh64` of the 64-bit numbers that are `xxh64` of each MiB.
 /// Throws `mismatch` when nodes differ, and says which; `out_of_shared_memory`, `peer_error`, `mpi_error`.

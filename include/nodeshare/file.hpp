@@ -24,8 +24,8 @@ struct open_file {
 /// Collective over the communicator. Bytes of a file, from `offset` on, into all of `memory` on every node.
 ///
 /// Every rank reads its share straight into place; each byte is read once in the whole job and goes to the other nodes
-/// over the lanes. Throws `file_error` where it can't be read, `error` where it became shorter or was written to since
-/// it was opened, `mismatch`, `peer_error`.
+/// over the lanes. Throws `file_error` where it can't be read, `error` where it became shorter, was written to or
+/// replaced since it was opened, `mismatch`, `peer_error`.
 void read_file(const call& what, const std::shared_ptr<segment>& memory, const open_file& from, std::size_t offset);
 
 /// Collective over the communicator. A new file at `path`: `header`, then `bytes` bytes of `memory`, from `offset` on,

@@ -54,6 +54,8 @@ class segment {
 
   /// Local. Forbids this rank (and no other) to write, or allows it again (mprotect(2)).
   void protect(bool read_only);
+  /// Local. Whether it does: what then comes from other nodes is refused, as MPI could not write it either.
+  [[nodiscard]] bool is_protected() const noexcept;
   /// Local. mlock(2), munlock(2), msync(2) of the whole segment. Throw `error` with the system's reason.
   void lock_pages();
   void unlock_pages();

@@ -112,6 +112,7 @@ void bind_segment(py::module_& module)
           },
           "Collective over the communicator. Node 0's bytes, behind a header, as the file at `path`.")
       .def("protect", &segment::protect, "Local. mprotect(2) of this rank's mapping.")
+      .def_property_readonly("protected", &segment::is_protected)
       .def("mlock", &segment::lock_pages, "Local. mlock(2).")
       .def("munlock", &segment::unlock_pages, "Local. munlock(2).")
       .def("msync", &segment::synchronize_file, "Local. msync(2).")

@@ -17,7 +17,7 @@ import numpy as np
 from .blocks import BLOCK_BYTES, put
 from .collective import collective
 from .error import InvalidArgument
-from .layout import Layout, as_dtype, describe_dtype, make_layout
+from .layout import as_dtype, describe_dtype, make_layout
 from .rows import block_runs, whole_run
 from .shared_array import SharedArray
 from .topology import topology
@@ -78,9 +78,10 @@ def from_source(
     -----
     A netCDF4 variable gives what its settings say: by default numbers with ``scale_factor`` and ``add_offset``, so
     float64, and missing values masked. A shared array has no mask: where values are masked, this raises
-    InvalidArgument; ``source.set_auto_mask(False)`` gives the fill values as they are. Chunks that a zarr array lacks
-    are its fill value. A file that becomes shorter while it is read is an OSError; in a memmap where that is seen in
-    time, else a SIGBUS.
+    InvalidArgument; ``source.set_auto_mask(False)`` gives the fill values as they are. Characters with an ``_Encoding``
+    become texts there, and so are refused: ``source.set_auto_chartostring(False)`` gives characters. Chunks that a zarr
+    array lacks are its fill value. A file that becomes shorter while it is read is an OSError; in a memmap where that
+    is seen in time, else a SIGBUS.
 
     Examples
     --------
@@ -106,7 +107,8 @@ def from_source(
         rank, ranks = (where.rank, where.size) if read == "once" else (where.node_rank, where.node_size)
         dealt, edges = _deal([axis for axis in axes if axis.kept], ranks)
         reader = _Reader(source, axes, whole, "safe" if dtype is None else "unsafe")
-        for box in _boxes(reader.kept, dealt, edges[rank : rank + 2], layout):
+        widest = max(layout.nbytes // max(1, math.prod(shape)), getattr(_given(source), "itemsize", 1), 1)
+        for box in _boxes(reader.kept, dealt, edges[rank : rank + 2], BLOCK_BYTES // widest):
             reader.read(box)
         if read == "once":
             last = where.node_of(where.size - 1)
@@ -180,10 +182,17 @@ def _axis(asked: Any, extent: int, chunk: int) -> _Axis:
 
 
 def _chunks(source: Any, ndim: int) -> Sequence[int]:
+    source = _underneath(source)
     chunks = source.chunking() if hasattr(source, "chunking") else getattr(source, "chunks", None)
     if isinstance(chunks, (tuple, list)) and len(chunks) == ndim and all(isinstance(n, int) for n in chunks):
         return [max(n, 1) for n in chunks]
     return [1] * ndim  # it may be cut anywhere
+
+
+def _underneath(source: Any) -> Any:
+    """Local. The dataset that a view of h5py's (``astype``, ``fields``) reads, else the source itself."""
+    dataset = getattr(source, "_dset", None)
+    return dataset if hasattr(dataset, "chunks") else source
 
 
 def _shape_of(source: Any) -> tuple[int, ...]:
@@ -206,10 +215,15 @@ def _dtype_of(source: Any, wanted: Any) -> np.dtype:
         if inner or np.dtype(wanted).itemsize == 0:
             raise InvalidArgument(f"dtype is {wanted!r}: from_source takes no subarray types and none without a length")
         return kind
-    if hasattr(source, "set_auto_maskandscale"):  # netCDF4: the values may be of another type than what is stored
-        source = np.asarray(source[(slice(0, 0),) * len(source.shape)])
-    given: np.dtype = np.dtype(source.dtype)
+    given: np.dtype = np.dtype(_given(source))
     return given
+
+
+def _given(source: Any) -> Any:
+    """Local. Of which type a source gives values."""
+    if hasattr(source, "set_auto_maskandscale"):  # netCDF4: it may be another one than what is stored
+        source = np.asarray(source[(slice(0, 0),) * len(source.shape)])
+    return source.dtype
 
 
 def _deal(axes: list[_Axis], ranks: int) -> tuple[int, list[int]]:
@@ -222,13 +236,12 @@ def _deal(axes: list[_Axis], ranks: int) -> tuple[int, list[int]]:
     return dealt, [axis.border(axis.count * rank // ranks) for rank in range(ranks + 1)]
 
 
-def _boxes(axes: list[_Axis], dealt: int, mine: Sequence[int], layout: Layout) -> Iterator[tuple[tuple[int, int], ...]]:
-    """Local. A rank's share, cut at borders of chunks into boxes of at most BLOCK_BYTES, or of one chunk."""
+def _boxes(axes: list[_Axis], dealt: int, mine: Sequence[int], room: int) -> Iterator[tuple[tuple[int, int], ...]]:
+    """Local. A rank's share, cut at borders of chunks into boxes of at most `room` elements, or of one chunk."""
     if not axes:
         return iter([()] * (mine[1] - mine[0]))
     bounds = [(mine[0], mine[1]) if i == dealt else (0, axis.count) for i, axis in enumerate(axes)]
     lengths = [max(1, min(axis.length, last - first)) for axis, (first, last) in zip(axes, bounds)]
-    room = BLOCK_BYTES // max(1, layout.nbytes // max(1, math.prod(axis.count for axis in axes)))
     for i in reversed(range(len(axes))):  # the longest pieces in the array's memory
         fits = room * lengths[i] // math.prod(lengths)
         lengths[i] = min(max(lengths[i], fits), max(1, bounds[i][1] - bounds[i][0]))
@@ -262,6 +275,11 @@ class _Reader:
 
     def _put(self, place: np.ndarray, index: tuple[Any, ...]) -> None:
         block = self._source[index]
+        if np.ndim(block) < place.ndim and hasattr(self._source, "set_auto_chartostring"):
+            raise InvalidArgument(
+                f"source has texts in {index}, where its shape counts their characters: "
+                "source.set_auto_chartostring(False) makes netCDF4 give these"
+            )
         if isinstance(block, np.ma.MaskedArray):
             if np.ma.is_masked(block):
                 raise InvalidArgument(
@@ -286,11 +304,16 @@ def _file_of(source: Any) -> tuple[Callable[[], int], int] | None:
     mapped = getattr(source, "_mmap", None)
     if isinstance(source, np.memmap) and isinstance(mapped, mmap.mmap):
         return mapped.size, source.offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY + len(mapped)
-    file: Any = getattr(source, "file", None)
+    file: Any = getattr(_underneath(source), "file", None)
     if getattr(file, "driver", None) == "sec2" and file.mode == "r":  # h5py
         return lambda: os.fstat(file.id.get_vfd_handle()).st_size, file.id.get_filesize()
     if hasattr(source, "set_auto_maskandscale"):  # netCDF4
-        path = source.group().filepath()
-        if os.path.exists(path):  # it may be in memory, or far away
-            return lambda: os.stat(path).st_size, os.stat(path).st_size
+        parts = getattr(source, "_recVar", [source])  # an MFDataset has one in each of its files
+        paths = [part.group().filepath() for part in parts]
+        if all(map(os.path.exists, paths)):  # they may be in memory, or far away
+
+            def size() -> int:
+                return sum(os.stat(path).st_size for path in paths)
+
+            return size, size()
     return None

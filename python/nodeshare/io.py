@@ -46,7 +46,7 @@ def load(path: str | os.PathLike[str], *, writable: bool = False, comm: CommLike
     InvalidArgument
         For a file that is no ``.npy``, is shorter than its header says, or holds Python objects.
     Error
-        Where the file is written to while it is read.
+        Where the file is written to while it is read, or replaced while ranks open it.
     Mismatch
         When ranks see different files.
 
@@ -57,8 +57,9 @@ def load(path: str | os.PathLike[str], *, writable: bool = False, comm: CommLike
     See `save`.
     """
     where = topology(comm)
-    with collective(where, "load", repr(path)) as call:
+    with collective(where, "load") as call:
         name = os.fspath(path)
+        call.arguments = repr(name)
         with open(name, "rb") as file:
             modified = os.fstat(file.fileno()).st_mtime_ns
             layout, start = _read_header(file, os.fsdecode(name), where)
@@ -104,9 +105,10 @@ def save(path: str | os.PathLike[str], a: SharedArray | np.ndarray) -> None:
            [7., 7., 7.]])
     """
     whole = handle(a)
-    with collective(whole.topology, "save", repr(path)) as call:
+    with collective(whole.topology, "save") as call:
         memory = whole._memory
         array = a if isinstance(a, np.ndarray) else whole.array
+        call.arguments = repr(os.fspath(path))
         name = os.fsencode(path)
         if not array.flags.forc:
             raise InvalidArgument(

@@ -225,6 +225,7 @@ class LocalArray(NumpyWords):
         ----------
         protect : bool
             Forbid writing to the pages too, for all views of this rank (mprotect(2)): a stray write is SIGSEGV.
+            Collective calls that write, `bcast` and `allgather` among them, then raise InvalidArgument.
         """
         if protect:
             self._memory.protect(True)
@@ -258,8 +259,13 @@ class LocalArray(NumpyWords):
         return f"array {self._memory.id} of {self._layout.made}{place}"
 
     def _require_writable(self) -> None:
+        self._require_unprotected()
         if not self.array.flags.writeable:
             raise InvalidArgument(f"{self!r} is read-only on this rank: thaw() it first, if writing is meant")
+
+    def _require_unprotected(self) -> None:
+        if self._memory.protected:  # MPI, too, would end there
+            raise InvalidArgument(f"the pages of {self!r} are protected on this rank: thaw() it first")
 
 
 def _require_same(mine: np.ndarray, value: Any, name: str) -> None:

@@ -159,7 +159,8 @@ def _runs_of_view(view: np.ndarray, start: int, node: int) -> np.ndarray:
     block = view.dtype.itemsize
     while axes and axes[0][0] == block:
         block *= axes.pop(0)[1]
-    stride, count = axes.pop(0) if axes else (0, 1)
+    longest = max(range(len(axes)), key=lambda i: axes[i][1], default=0)
+    stride, count = axes.pop(longest) if axes else (0, 1)  # all others are written out
     offsets = np.full(1, offset, np.int64)
     for outer_stride, extent in axes:
         offsets = np.add.outer(np.arange(extent, dtype=np.int64) * outer_stride, offsets).reshape(-1)

@@ -105,7 +105,7 @@ class SharedArray(LocalArray):
     def bcast(self, root: int = 0) -> None:
         """Collective over the communicator. The bytes of `root`'s node, to all nodes.
 
-        Raises InvalidArgument if there is no such rank.
+        Raises InvalidArgument if there is no such rank, or the array is frozen with ``protect=True``.
         """
         topology = self.topology
         with collective(topology, "bcast", f"root={root}") as call:
@@ -124,13 +124,15 @@ class SharedArray(LocalArray):
         Raises
         ------
         InvalidArgument
-            When `owner` does not fit: its length, a rank that does not exist, another communicator.
+            When `owner` does not fit: its length, a rank that does not exist, another communicator. Or for an array
+            that is frozen with ``protect=True``.
         Error
             When the work is not finished; the text names the indices.
         """
         topology = self.topology
         with collective(topology, "allgather") as call:
             call.arguments = self._name()
+            self._require_unprotected()
             if isinstance(owner, Work):
                 layout = (*self._layout.row_layout, self._offset or 0)
                 call.allgather_work(self._memory, layout, owner.core)
@@ -218,7 +220,8 @@ class SharedArray(LocalArray):
         """Collective over the communicator. A digest of the array's bytes that all nodes agree on.
 
         The same number on any number of ranks and nodes, for the same bytes in the same order of memory: also those
-        between the fields of a record count. Every write before it is seen, as by `sync`.
+        between the fields of a record count, and those that pad a long double (NumPy leaves there what was in memory,
+        an `allreduce` of several ranks zeros). Every write before it is seen, as by `sync`.
 
         Returns
         -------
@@ -247,5 +250,6 @@ class SharedArray(LocalArray):
         return self._offset or 0, self.size, element_of(self.dtype), how
 
     def _replicate(self, call: collective, runs: np.ndarray) -> None:
+        self._require_unprotected()
         runs[:, 0] += self._offset or 0
         call.replicate(self._memory, runs)

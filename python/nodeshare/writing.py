@@ -33,7 +33,7 @@ class together:
     ------
     InvalidArgument
         For something that is no SharedArray, arrays of different communicators, a root that does not exist, or an array
-        that is read-only on a rank that writes.
+        that is read-only on a rank that writes, or, with `root`, frozen with ``protect=True`` on any.
 
     Examples
     --------
@@ -69,6 +69,8 @@ class together:
                 call.arguments += f", {array._name()}"
                 if mine:
                     array._require_writable()
+                elif self._root is not None:  # root's bytes come here
+                    array._require_unprotected()
             self._node = None if self._root is None else topology.node_of(self._root)
             call.agree(more=True)
         if self._gives is None:
@@ -82,5 +84,6 @@ class together:
         elif self._node is None:
             call.agree()
         else:
-            for array in self._arrays:
-                array._replicate(call, whole_run(array._layout, self._node))
+            with call:
+                for array in self._arrays:
+                    array._replicate(call, whole_run(array._layout, self._node))

@@ -71,6 +71,22 @@ def test_frames_that_only_the_last_rank_finds_broken_end_all(trajectory, tmp_pat
     assert "%" not in ended.err
 
 
+@pytest.mark.filterwarnings("ignore")  # MDAnalysis has some
+@pytest.mark.parametrize("value", [float("nan"), pytest.param(float("inf"), marks=pytest.mark.slow)])
+def test_coordinates_that_are_no_numbers_end_in_one_sentence(trajectory, tmp_path, value):
+    universe = MDAnalysis.Universe(str(PSF), str(DCD))
+    broken = tmp_path / "broken.dcd"
+    with MDAnalysis.Writer(str(broken), len(universe.atoms)) as writer:
+        for step in universe.trajectory[:5]:
+            if step.frame == 3:
+                universe.select_atoms("name CA")[7].position = [0, value, 0]
+            writer.write(universe.atoms)
+    ended = trajectory(2, "--topology", PSF, "--trajectory", broken, "--check")
+    said = sentence(ended, 1)
+    assert "cannot use frame 3 of " in said and "broken.dcd: not all of its coordinates are finite" in said
+    assert "%" not in ended.err  # the progress of computing
+
+
 @pytest.mark.slow
 def test_any_number_of_ranks_and_nodes_gives_the_same_numbers_and_picture(trajectory, tmp_path):
     alone = trajectory(0, "--output", tmp_path / "alone")
@@ -89,8 +105,8 @@ def test_check_finds_what_mdanalysis_finds_and_writes_nothing(trajectory, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("wrong", ["distances", "rotation"])
-def test_check_finds_a_wrong_number(trajectory, wrong):
+@pytest.mark.parametrize("wrong, by", [("distances", "1e-2"), ("rotation", "1e-2"), ("distances", "numpy.nan")])
+def test_check_finds_a_wrong_number(trajectory, wrong, by):
     spoil = f"""
 import trajectory, numpy
 right = trajectory.{wrong}
@@ -98,7 +114,8 @@ count = 0
 def spoiled(*arguments):
     global count
     count += 1
-    return right(*arguments) + 1e-2 * (count > 20)  # a single one may be of no frames, or change the average alone
+    # a single one may be of no frames, or change the average alone
+    return right(*arguments) + ({by} if count > 20 else 0)
 trajectory.{wrong} = spoiled
 """
     assert " Å from MDAnalysis' own" in sentence(trajectory(2, "--check", first=spoil), 1)

@@ -22,7 +22,7 @@ TRANSFERS = ["replicate", "reduce"], ["rows", "reductions"]
 PLACEMENTS = {
     "2+1": (dict(ranks=3), (CPP, PYTHON)),
     "2+1 in turn": (dict(ranks=3, cyclic=True), CYCLIC),
-    "2+2": (dict(ranks=4, slots=(2, 2)), (TRANSFERS[0], [])),
+    "2+2": (dict(ranks=4, slots=(2, 2)), (TRANSFERS[0], "from_parts io rows share".split())),
     "3+1": (dict(ranks=4, slots=(3, 1)), TRANSFERS),
     "2+1+1": (dict(ranks=4, slots=(2, 1, 1)), (TRANSFERS[0], [])),
     "2+2+1 in turn": (dict(ranks=5, slots=(1, 1, 1), cyclic=True), TRANSFERS),

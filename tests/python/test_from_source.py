@@ -8,10 +8,23 @@ from functools import partial
 import numpy as np
 import pytest
 from mpi4py import MPI
-from support import DTYPES, LAST, content, leaves_nothing, one_failed, only, outcome, same, told, world, written  # noqa: F401
+from support import (  # noqa: F401
+    DTYPES,
+    LAST,
+    content,
+    leaves_nothing,
+    one_failed,
+    only,
+    outcome,
+    same,
+    some_failed,
+    told,
+    world,
+    written,
+)
 
 import nodeshare as ns
-from nodeshare.from_source import _file_of
+from nodeshare.from_source import _chunks, _file_of
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
@@ -73,12 +86,14 @@ def hdf5(path, values, **options):
     return h5py.File(written(path, make), "r")["x"]
 
 
-def zarr_array(path, values, chunks):
+def zarr_array(path, values, chunks, **options):
     """Collective. An array of zarr, opened by each rank."""
     zarr = pytest.importorskip("zarr")
+    if zarr.__version__ < "3":
+        options.pop("zarr_format", None)  # it has no other
 
     def make(path):
-        kwargs = {"shape": values.shape, "dtype": values.dtype, "chunks": chunks}
+        kwargs = {"shape": values.shape, "dtype": values.dtype, "chunks": chunks, **options}
         zarr.open(str(path), mode="w", **kwargs)[...] = values
 
     return zarr.open(str(written(path, make)), mode="r")
@@ -100,6 +115,21 @@ def netcdf(path, values, chunks=None, **attributes):
     return netCDF4.Dataset(written(path, make))["x"]
 
 
+def netcdf_files(folder, values):
+    """Collective. A variable of two files of netCDF4, as an MFDataset has it, opened by each rank."""
+    netCDF4 = pytest.importorskip("netCDF4")
+    for number, part in enumerate(np.split(values, [values.shape[0] // 3])):
+
+        def make(path, part=part):
+            with netCDF4.Dataset(path, "w", format="NETCDF4_CLASSIC") as file:
+                lengths = [None, *values.shape[1:]]
+                names = [file.createDimension(f"axis{i}", n).name for i, n in enumerate(lengths)]
+                file.createVariable("x", values.dtype, names)[...] = part
+
+        written(folder / f"part{number}.nc", make)
+    return netCDF4.MFDataset([folder / "part0.nc", folder / "part1.nc"]).variables["x"]
+
+
 def mapped(path, values):
     """Collective. A memmap, on each rank."""
     written(path, lambda path: np.save(path, values))
@@ -114,8 +144,10 @@ SOURCES = {
     "h5py compressed": lambda folder, values: hdf5(folder / "x.h5", values, chunks=(2, 5, 4), compression="gzip"),
     "h5py in one chunk": lambda folder, values: hdf5(folder / "x.h5", values, chunks=values.shape),
     "zarr": lambda folder, values: zarr_array(folder / "x.zarr", values, (3, 5, 2)),
+    "zarr of format 2": lambda folder, values: zarr_array(folder / "x.zarr", values, (3, 5, 2), zarr_format=2),
     "netCDF4": lambda folder, values: netcdf(folder / "x.nc", values),
     "netCDF4 in chunks": lambda folder, values: netcdf(folder / "x.nc", values, (4, 5, 1)),
+    "netCDF4 in two files": netcdf_files,
     "memmap": lambda folder, values: mapped(folder / "x.npy", values),
     "memmap in Fortran order": lambda folder, values: mapped(folder / "x.npy", np.asfortranarray(values)),
 }
@@ -139,6 +171,21 @@ def test_orders_dtypes_and_reading_on_each_node(folder, make):
     a = ns.from_source(source, np.s_[1:], ">f8", order="F", read="each-node", writable=True)
     assert same(a.array, values[1:].astype(">f8")) and a.order == "F" and a.array.flags.writeable
     assert same(ns.from_source(source, dtype="u1", order="F").array, values.astype("u1"))
+
+
+@pytest.mark.parametrize("chunks", [None, (2, 5, 4)], ids=["contiguous", "in chunks"])
+def test_h5py_s_views_as_another_type_and_of_fields(folder, chunks):
+    values = content([("a", "f8"), ("b", "i2")], SHAPE)
+    whole = hdf5(folder / "whole.h5", values["a"], chunks=chunks)
+    records = hdf5(folder / "records.h5", values, chunks=chunks)
+    for name, select in SELECTIONS.items():
+        numpy_s = ... if select is None else select
+        a = ns.from_source(whole.astype("f4"), select)
+        assert same(a.array, np.asarray(values["a"].astype("f4")[numpy_s])), name
+        a = ns.from_source(records.fields("b"), select)
+        assert same(a.array, np.asarray(values["b"][numpy_s])), name
+    for view in (whole.astype("f4"), records.fields("b")):
+        assert _chunks(view, 3) == list(chunks or (1, 1, 1))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -229,6 +276,17 @@ def test_blocks_are_of_a_few_megabytes_along_rows(chunks):
     assert (a.array == np.arange(1500.0)).all()
 
 
+def test_blocks_that_are_made_narrower_are_of_a_few_megabytes_too():
+    source = Giving(lambda block: block.copy(), np.broadcast_to(np.arange(1500.0) % 100, (4000, 1500)))
+    tracemalloc.start()
+    try:
+        a = ns.from_source(source, dtype="i1")
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+    assert (a.array == np.arange(1500) % 100).all()
+
+
 def test_a_large_file_in_compressed_chunks(folder):
     values = np.arange(3_000_017, dtype="f8").reshape(-1, 1) * [1, -1]
     source = hdf5(folder / "x.h5", values, chunks=(100_003, 1), compression="gzip", shuffle=True)
@@ -267,6 +325,14 @@ def test_netcdf_s_masked_values_are_refused_and_not_lost(folder):
     one_failed(outcome(lambda: ns.from_source(source)), LAST, ns.InvalidArgument, "masked", "set_auto_mask(False)")
     assert same(ns.from_source(source, slice(0, -1)).array, values[:-1])
     source.set_auto_mask(False)
+    assert same(ns.from_source(source).array, values)
+
+
+def test_netcdf_s_texts_are_refused_and_its_characters_are_not(folder):
+    values = np.array([list(f"{n:03}") for n in range(2 * world.size)], "S1")
+    source = netcdf(folder / "x.nc", values, _Encoding="ascii")
+    some_failed(outcome(lambda: ns.from_source(source)), ns.InvalidArgument, "texts", "set_auto_chartostring")
+    source.set_auto_chartostring(False)
     assert same(ns.from_source(source).array, values)
 
 
@@ -388,7 +454,12 @@ def test_ranks_that_ask_for_different_things_are_a_mismatch(what, mine):
 # --- files that change ----------------------------------------------------------------------------------------------
 
 
-CUT_OFF = {"memmap": mapped, "h5py": hdf5, "h5py in chunks": partial(hdf5, chunks=(999,))}
+CUT_OFF = {
+    "memmap": mapped,
+    "h5py": hdf5,
+    "h5py in chunks": partial(hdf5, chunks=(999,)),
+    "h5py as another type": lambda path, values: hdf5(path, values).astype("f4"),
+}
 
 
 @pytest.mark.parametrize("make", CUT_OFF.values(), ids=CUT_OFF.keys())
@@ -403,10 +474,12 @@ def test_a_file_that_is_cut_off_while_it_is_open_is_an_error_and_no_zeros(folder
 
 @pytest.mark.ranks(1)
 def test_a_netcdf_file_that_becomes_shorter_is_noticed(folder):
-    size, needed = _file_of(netcdf(folder / "x.nc", np.arange(1000.0)))
-    assert size() == needed
-    os.truncate(folder / "x.nc", 8000)
-    assert size() < needed
+    values = np.arange(1000.0)
+    for source, name in ((netcdf(folder / "x.nc", values), "x.nc"), (netcdf_files(folder, values), "part1.nc")):
+        size, needed = _file_of(source)
+        assert size() == needed
+        os.truncate(folder / name, 4000)
+        assert size() < needed
 
 
 def test_a_zarr_array_whose_chunk_is_damaged_is_zarr_s_error(folder):

@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pytest
 from mpi4py import MPI
-from support import DTYPES, LAST, content, leaves_nothing, one_failed, outcome, same, told, world, written  # noqa: F401
+from support import DTYPES, LAST, content, leaves_nothing, one_failed, only, outcome, same, told, world, written  # noqa: F401
 
 import nodeshare as ns
 
@@ -222,6 +222,36 @@ def test_different_orders_on_ranks_are_a_mismatch(folder, monkeypatch):
     world.Barrier()
     monkeypatch.chdir(folder / ("F" if world.rank == LAST else "C"))
     told(outcome(lambda: ns.load("x.npy")), ns.Mismatch, f"rank {LAST}")
+
+
+@pytest.mark.ranks(2, 3)
+def test_a_file_that_is_replaced_between_the_opens_of_two_ranks_is_an_error(folder, monkeypatch):
+    old, new = (np.full(1000, value) for value in (1, 2))
+    path = written(folder / "x.npy", lambda path: np.save(path, old))
+    written(folder / "new.npy", lambda path: np.save(path, new))
+
+    def opened(*words):
+        if world.rank != LAST:
+            file = open(*words)
+            world.Barrier()
+            return file
+        world.Barrier()
+        os.replace(folder / "new.npy", path)
+        return open(*words)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("nodeshare.io.open", opened, raising=False)
+        error = outcome(lambda: ns.load(path))
+    told(error, ns.PeerError if world.rank == LAST else ns.Error, "x.npy was replaced", "load it again")
+    assert same(ns.load(path).array, new)
+
+
+@pytest.mark.ranks(2, 3)
+def test_a_path_and_its_text_are_the_same_file(folder):
+    path = written(folder / "x.npy", lambda path: np.save(path, content("i4", 5)))
+    a = ns.load(only(LAST, path, str(path)))
+    ns.save(only(LAST, str(path), path), a)
+    assert same(on_disk(path), content("i4", 5))
 
 
 def truncate(path):

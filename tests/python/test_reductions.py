@@ -130,6 +130,20 @@ def test_the_same_bits_come_out_every_time_also_where_the_order_of_a_sum_matters
         a.sync()
 
 
+@several
+@pytest.mark.parametrize("kind", "gG")
+def test_the_bytes_that_pad_long_doubles_are_the_same_every_time(kind):
+    values = brought(kind, 1001)
+    a = ns.zeros(1001, kind)
+    numbers = set()
+    for _ in range(3):
+        for one in values:
+            one.view("u1").reshape(-1, 16)[:, 10:] += np.uint8(world.rank + 3)
+        a.allreduce(values[world.rank])
+        numbers.add(a.checksum())
+    assert len(numbers) == 1
+
+
 def test_a_nan_makes_min_and_max_nan():
     mine = np.array([np.nan if world.rank == 0 else 1, np.nan if world.rank == LAST else 2, 3], "f2")
     a = ns.zeros(3, "f2")

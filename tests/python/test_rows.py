@@ -51,6 +51,27 @@ def test_runs_of_random_indices_are_the_bytes_that_numpy_writes(order):
         assert np.array_equal(counts, a.reshape(-1, order=order).view("u1") == 255), (shape, index)
 
 
+@pytest.mark.parametrize(
+    "shape, order, index, most",
+    [
+        ((1000, 4), "C", np.s_[:, ::2], 2),
+        ((4, 1000), "F", np.s_[::2], 2),
+        ((4, 1000), "C", np.s_[::2, ::2], 2),
+        ((1000, 4, 6), "C", np.s_[::-2, ::2, :2], 2),
+        ((5, 1000, 4), "C", np.s_[:3, :, 1:3], 3),
+        ((1000, 4), "C", np.s_[::2], 1),
+    ],
+    ids=str,
+)
+def test_runs_are_few_however_long_the_longest_axis_is(shape, order, index, most):
+    a = np.zeros(shape, "u1", order)
+    runs = runs_of_index(a, index, 0)
+    assert len(runs) == most
+    counts = bytes_of(runs, a.nbytes)
+    a[index] = 1
+    assert np.array_equal(counts, a.reshape(-1, order=order))
+
+
 def random_item(random, extent, shape):
     """Return an index of one axis, or of none."""
     items = [

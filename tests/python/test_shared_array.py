@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 import pytest
-from support import address, outcome, own, same, told, world
+from support import LAST, address, one_failed, outcome, own, same, told, world
 
 import nodeshare as ns
 
@@ -137,6 +137,42 @@ def test_another_handle_of_protected_pages_is_read_only_and_can_be_thawed():
     assert not other.array.flags.writeable
     other.thaw()
     assert not ends_by_signal(lambda: other.array.fill(1))
+
+
+def allgather_of_work(a):
+    rows = ns.work(len(a))
+    for _ in rows:
+        pass
+    a.allgather(rows)
+
+
+def by_root(a):
+    with ns.together(a, root=0):
+        pass
+
+
+WRITING = {
+    "bcast": lambda a: a.bcast(),
+    "allgather": lambda a: a.allgather(),
+    "allgather of work": allgather_of_work,
+    "set": lambda a: a.set(1),
+    "allreduce": lambda a: a.allreduce(np.ones(a.shape)),
+    "allreduce_copies": lambda a: a.allreduce_copies(),
+    "together": by_root,
+}
+
+
+@pytest.mark.parametrize("call", WRITING.values(), ids=WRITING.keys())
+def test_collective_calls_that_write_refuse_pages_that_one_rank_has_protected(call):
+    a = ns.ones(2 * world.size)
+    before = ns.handle(a.array)
+    if world.rank == LAST:
+        a.freeze(protect=True)
+    for handle in (a, before):
+        one_failed(outcome(lambda handle=handle: call(handle)), LAST, ns.InvalidArgument, "protected", "thaw()")
+    a.thaw()
+    call(before)
+    assert (a.array >= 1).all()
 
 
 # --- whose rows -----------------------------------------------------------------------------------------------------
