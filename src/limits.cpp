@@ -67,7 +67,8 @@ failure look_at_limits(const topology_state& where, rank_record& mine, const std
   }
   const memory_kind preferred = preferred_memory(where);
   const bool window_allowed = preferred != memory_kind::memfd;
-  const bool memfd_allowed = !window_allowed || where.chosen.memory == memory_setting::automatic;
+  const bool memfd_allowed =
+      !window_allowed || (where.chosen.memory == memory_setting::automatic && where.one_user_namespace);
   if (memfd_allowed) {
     trouble = memfd_provider.look(bytes, "");
     mine.memfd_possible = !trouble;

@@ -113,6 +113,9 @@ bool thread_has_ended(std::uint64_t name) noexcept;
 /// A number that is the same exactly for processes that share one kernel, one /dev/shm and one pid namespace.
 std::uint64_t sharing_domain() noexcept;
 
+/// Names this process' user namespace; 0 where /proc does not tell. No process opens a descriptor of one in another.
+std::uint64_t user_namespace() noexcept;
+
 /// Host name without its domain.
 std::string host_name();
 

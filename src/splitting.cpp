@@ -73,6 +73,10 @@ MPI_Comm split_by_memory(topology_state& state)
   MPI_Comm sharing = split(host, color, rank);
   MPI_Comm_free(&host);
   MPI_Comm_size(sharing, &state.ranks_on_host);
+  const std::uint64_t space = linux_api::user_namespace();
+  std::uint64_t least_and_most[2] = {space, ~space};
+  check_mpi(MPI_Allreduce(MPI_IN_PLACE, least_and_most, 2, MPI_UINT64_T, MPI_MIN, sharing), "MPI_Allreduce");
+  state.one_user_namespace = least_and_most[0] == ~least_and_most[1];
   state.lowest_on_host = state.rank;
   check_mpi(MPI_Bcast(&state.lowest_on_host, 1, MPI_INT, 0, sharing), "MPI_Bcast");
   if (state.chosen.placement_count > 0) {

@@ -44,6 +44,7 @@ struct topology_state : std::enable_shared_from_this<topology_state> {
   int ranks_on_host = 1;   ///< of all nodes that are there (pretended ones, NUMA domains): what matters for spinning
   int nodes_on_host = 1;   ///< how many these are: what matters for memory
   int lowest_on_host = 0;  ///< lowest rank there
+  bool one_user_namespace = true;  ///< of all ranks there; else (Apptainer for each rank, say) they can share no memfd
   bool processes_visible = true;
   bool pending = false;  ///< a request was given up: its communicator must not be freed, or its id is used again
   std::string host;
