@@ -54,6 +54,6 @@ def test_ranks_in_user_namespaces_of_their_own_share_memory(tmp_path, ranks, mem
 
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_ranks_that_have_a_dev_shm_of_their_own_are_nodes_of_their_own(tmp_path, ranks):
-    mount = "mount -t tmpfs none /dev/shm && exec \"$0\" \"$@\""
+    mount = 'mount -t tmpfs none /dev/shm && exec "$0" "$@"'
     run = job_within(tmp_path, "unshare", "--mount", "sh", "-c", mount)
     assert run(ranks) == [f"{ranks} ranks, {ranks} nodes"] * ranks
