@@ -60,8 +60,8 @@ class Connection(Container):
 
     All methods are local. What waits lets MPI progress, and ends with Ctrl-C. An end is closed when the process that
     uses it closes it or ends, or when each of several ranks has closed it; to drop it is not enough. At the other end,
-    `recv` raises EOFError then, once it has given all that was sent, and `send` BrokenPipeError. When a rank has
-    failed, those that wait raise PeerError.
+    `recv` raises EOFError then, once it has given all that was sent, and `send` BrokenPipeError. When another rank of
+    the node has failed, those that wait raise PeerError.
     """
 
     __slots__ = ("_side", "closed", "readable", "writable")
