@@ -39,7 +39,7 @@ SECONDS_PER_START = 900  # a case has 60 (main.cpp, conftest.py)
 SECONDS_FOR_ALL = 75 * 60  # a bound for what is stuck
 LINES_OF_A_FAILURE = 80
 NOTHING_SELECTED = 5  # pytest's exit code
-PER_START = {"cpp": 100, "python": 11}  # suites, files
+PER_START = {"cpp": 100, "python": 6}  # suites, files
 # With MANY ranks each file of Python is run once. What these test happens on a rank or within a node: on one node; the
 # others in turn in the runs that have several.
 MANY = 5

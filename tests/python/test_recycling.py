@@ -44,6 +44,7 @@ def pages_present(a):
 
 @pytest.fixture(autouse=True)
 def nothing_idle():
+    gc.collect()  # or what other files have left in cycles is let go of, and idle, within a test
     alive()
     yield
     alive()
