@@ -168,9 +168,6 @@ void dict::set(const parts& value)
 
 std::optional<taken> dict::set_default(const parts& value)
 {
-  if (std::optional<taken> there = get(value.key)) {
-    return there;
-  }
   new_block fresh(heap_, value);
   const std::scoped_lock hold(lock_);
   const std::uint64_t hash = hash_of(value.key);

@@ -483,11 +483,6 @@ def test_what_does_not_fit_whole_is_left_out_whole():
     assert dict(table) == {"x": 1, "y": 2}
 
 
-def test_a_default_that_is_not_needed_needs_no_memory():
-    table = ns.Dict({"x": 1}, comm=MPI.COMM_SELF, capacity=1 << 20)
-    assert table.setdefault("x", np.ones(1 << 21, "u1")) == 1 and dict(table) == {"x": 1}
-
-
 @kinds
 def test_a_capacity_that_cannot_be_is_refused(name):
     for capacity in (0, -1, "1 GiB", 1.5, None, 2**80):
