@@ -189,6 +189,13 @@ def alive():
     return len(ns._core.segments()), len(mapped)
 
 
+def private_bytes():
+    """Return how much memory this process has to itself."""
+    with open("/proc/self/statm") as file:
+        _, resident, shared, *_ = map(int, file.read().split())
+    return (resident - shared) * os.sysconf("SC_PAGESIZE")
+
+
 def work_together():
     a = ns.full(2 * world.size + 1, world.size)
     a.local[...] += 1

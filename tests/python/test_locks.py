@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 from mpi4py import MPI
-from support import LAST, alive, leaves_nothing, outcome, started, told, world  # noqa: F401
+from support import LAST, alive, leaves_nothing, outcome, private_bytes, started, told, world  # noqa: F401
 
 import nodeshare as ns
 
@@ -327,13 +327,9 @@ def test_what_is_dropped_gives_its_memory_back():
     assert alive() == before
 
 
-def test_many_operations_take_no_memory():
-    lock, counter, rw = ns.Lock(node), ns.Counter(node), ns.RWLock(node)
-
-    def private():
-        with open("/proc/self/statm") as file:
-            _, resident, shared, *_ = map(int, file.read().split())
-        return (resident - shared) * os.sysconf("SC_PAGESIZE")
+@pytest.mark.parametrize("times", [1000, pytest.param(100_000, marks=[pytest.mark.slow, pytest.mark.ranks(2)])])
+def test_many_operations_take_no_memory(times):
+    lock, counter, rw, barrier = ns.Lock(node), ns.Counter(node), ns.RWLock(node), ns.Barrier(MPI.COMM_SELF)
 
     def work(times):
         for _ in range(times):
@@ -345,12 +341,13 @@ def test_many_operations_take_no_memory():
                 pass
             lock.acquire(False) and lock.release()
             counter.add()
+            barrier.wait()
             repr(lock)
 
     work(1000)
-    before = private()
-    work(10_000)
-    assert private() - before < 1 << 20
+    before = private_bytes()
+    work(times)
+    assert private_bytes() - before < 1 << 18
 
 
 # --- other processes ------------------------------------------------------------------------------------------------

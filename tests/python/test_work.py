@@ -8,7 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from mpi4py import MPI
-from support import LAST, alive, leaves_nothing, one_failed, outcome, same, told, world  # noqa: F401
+from support import (  # noqa: F401
+    LAST,
+    alive,
+    leaves_nothing,
+    one_failed,
+    outcome,
+    private_bytes,
+    same,
+    told,
+    world,
+)
 
 import nodeshare as ns
 
@@ -327,3 +337,29 @@ def test_a_work_leaves_nothing_allocated():
         for _ in ns.work(3):
             pass
     assert alive() == before
+
+
+# --- memory ---------------------------------------------------------------------------------------------------------
+
+DEALT = {
+    "work": lambda array: list(ns.work(3, comm=MPI.COMM_SELF)),
+    "a work that is left": lambda array: next(iter(ns.work("xyz", comm=MPI.COMM_SELF))),
+    "map": lambda array: ns.map(str, range(3), comm=MPI.COMM_SELF),
+    "map with out=": lambda array: ns.map(float, range(3), out=array),
+    "map_blocks": lambda array: ns.map_blocks(np.negative, array, dtype=float),
+}
+
+
+@pytest.mark.ranks(1, 2)
+@pytest.mark.parametrize("call", DEALT.values(), ids=DEALT)
+@pytest.mark.parametrize("times", [2000, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.ranks(2)])])
+def test_many_of_them_take_no_memory(call, times):
+    array = ns.zeros(3, comm=MPI.COMM_SELF)
+    for _ in range(1000):
+        call(array)
+    gc.collect()
+    before = private_bytes()
+    for _ in range(times):
+        call(array)
+    gc.collect()
+    assert private_bytes() - before < 1 << 18
