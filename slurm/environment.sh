@@ -90,7 +90,8 @@ choose_mpi() {
   fi
   env=$root/.venv/$mpi-py$pyversion
   log=$env/setup.log
-  pip=("$env/bin/python" -m pip --disable-pip-version-check install)
+  # what is imported is compiled then: a tenth of it
+  pip=("$env/bin/python" -m pip --disable-pip-version-check install --no-compile)
   pypi=no
   if [ ${#launcher[@]} = 0 ]; then
     pypi=yes mpicc=$env/bin/mpicc

@@ -9,11 +9,6 @@
 #include "owner.hpp"
 
 namespace nodeshare {
-namespace {
-
-constexpr double look_every = 50;  // milliseconds
-
-}  // namespace
 
 void change_line::tell() noexcept
 {
@@ -55,7 +50,7 @@ bool change_wait::wait(std::uint64_t seen, const std::function<bool(bool look)>&
     }
     if (const double waited = pace_.waited(); waited >= next_report_) {
       next_report_ *= 2;
-      if (is_my_turn(line_.reported_at, patience_of(memory_) * 1000)) {
+      if (is_my_turn(line_.reported_at, std::chrono::duration<double>(patience_of(memory_)))) {
         std::fprintf(stderr, "nodeshare: a wait is long: %s for %d s in %s\n", text_of_owner(name_in(memory_)).c_str(),
                      static_cast<int>(waited), what.c_str());
       }

@@ -16,7 +16,7 @@
 namespace nodeshare {
 namespace {
 
-constexpr std::size_t block_bytes = std::size_t{1} << 20;
+constexpr std::size_t bytes_per_digest = std::size_t{1} << 20;
 
 constexpr std::uint64_t prime_1 = 0x9e3779b185ebca87u;
 constexpr std::uint64_t prime_2 = 0xc2b2ae3d27d4eb4fu;
@@ -103,7 +103,7 @@ std::uint64_t checksum(const call& what, const std::shared_ptr<segment>& memory,
   node& home = *memory->home();
   const topology_state& where = home.where();
   const auto nodes = static_cast<std::size_t>(where.node_count);
-  const std::size_t blocks = (bytes + block_bytes - 1) / block_bytes;
+  const std::size_t blocks = (bytes + bytes_per_digest - 1) / bytes_per_digest;
   const std::size_t numbers = blocks + nodes;
   const auto shared =
       home.create(what, {.bytes = numbers * sizeof(std::uint64_t), .holds = content::unspecified}, true);
@@ -112,8 +112,8 @@ std::uint64_t checksum(const call& what, const std::shared_ptr<segment>& memory,
   const auto [first, last] =
       block_of(blocks, static_cast<std::size_t>(where.node_rank), static_cast<std::size_t>(where.node_size()));
   for (std::size_t block = first; block < last; ++block) {
-    const std::size_t begin = block * block_bytes;
-    digests[block] = xxh64({memory->data() + offset + begin, std::min(block_bytes, bytes - begin)});
+    const std::size_t begin = block * bytes_per_digest;
+    digests[block] = xxh64({memory->data() + offset + begin, std::min(bytes_per_digest, bytes - begin)});
   }
   home.meetings().agree(what, {}, scope::communicator, nodes > 1);
   const std::uint64_t here = xxh64(std::as_bytes(digests));

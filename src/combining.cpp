@@ -18,7 +18,7 @@
 namespace nodeshare {
 namespace {
 
-constexpr std::size_t block_bytes = 8192;  // what lies between two steps of a fold stays in the first cache
+constexpr std::size_t fold_bytes = 8192;  // what lies between two steps of a fold stays in the first cache
 
 template <class T>
 struct complex {
@@ -258,8 +258,8 @@ void combiner::combine(const std::byte* left, const std::byte* right, std::byte*
 
 void combiner::fold(std::span<const std::byte* const> from, std::size_t count, std::byte* to, bool past_cache) const
 {
-  alignas(64) std::byte blocks[2][block_bytes];
-  const std::size_t step = block_bytes / element_bytes_;
+  alignas(64) std::byte blocks[2][fold_bytes];
+  const std::size_t step = fold_bytes / element_bytes_;
   for (std::size_t first = 0; first < count; first += step) {
     const std::size_t now = std::min(step, count - first);
     const std::size_t offset = first * element_bytes_;

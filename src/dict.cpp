@@ -33,7 +33,7 @@ struct dict_words {
 
 namespace {
 
-constexpr std::uint64_t least_room = 8;
+constexpr std::uint64_t least_entries = 8;
 
 std::uint64_t hash_of(const_bytes key)
 {
@@ -81,7 +81,7 @@ void dict::make_room()
   if (std::max(words_->begun, words_->indexed) < words_->entries.room) {
     return;
   }
-  const std::uint64_t room = std::bit_ceil(std::max(least_room, 2 * words_->size.load(std::memory_order_relaxed)));
+  const std::uint64_t room = std::bit_ceil(std::max(least_entries, 2 * words_->size.load(std::memory_order_relaxed)));
   const auto entries = make_table<dict_entry>(heap_, room);
   auto index = table<std::uint64_t>{};
   try {

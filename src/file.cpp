@@ -77,7 +77,7 @@ class draft {
     constexpr std::size_t most = 255 - 32;  // NAME_MAX, and what is put around the name
     char end[32];
     std::snprintf(end, sizeof end, ".nodeshare-%016llx", static_cast<unsigned long long>(number));
-    name_ = path_.parent_path() / ("." + path_.filename().string().substr(0, most) + end);
+    name_ = path_.parent_path() / std::string(".").append(path_.filename().string(), 0, most).append(end);
   }
   ~draft()
   {

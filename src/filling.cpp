@@ -12,7 +12,7 @@
 namespace nodeshare {
 namespace {
 
-constexpr std::size_t chunk_bytes = std::size_t{4} << 20;
+constexpr std::size_t filled_at_once = std::size_t{4} << 20;
 
 class filler {
  public:
@@ -32,15 +32,15 @@ class filler {
                                    reinterpret_cast<std::byte*>(pieces_.data()), root.sources * sizeof(source_piece));
   }
 
-  std::size_t chunks() const { return (parts_.bytes + chunk_bytes - 1) / chunk_bytes; }
-  std::size_t length(std::size_t chunk) const { return std::min(chunk_bytes, parts_.bytes - chunk * chunk_bytes); }
+  std::size_t chunks() const { return (parts_.bytes + filled_at_once - 1) / filled_at_once; }
+  std::size_t length(std::size_t chunk) const { return std::min(filled_at_once, parts_.bytes - chunk * filled_at_once); }
 
   /// Whole pages, as the last chunk may end within one.
   failure make_present(std::size_t chunk)
   {
-    const std::size_t bytes = std::min(chunk_bytes, parts_.mapped.bytes - chunk * chunk_bytes);
+    const std::size_t bytes = std::min(filled_at_once, parts_.mapped.bytes - chunk * filled_at_once);
     failure trouble = fresh_ ? look_(bytes) : failure{};
-    return trouble || !fresh_ ? trouble : linux_api::populate(parts_.mapped.address + chunk * chunk_bytes, bytes);
+    return trouble || !fresh_ ? trouble : linux_api::populate(parts_.mapped.address + chunk * filled_at_once, bytes);
   }
 
   failure put(std::size_t chunk)
@@ -48,7 +48,7 @@ class filler {
     if (failure trouble = make_present(chunk)) {
       return trouble;
     }
-    const std::size_t first = chunk * chunk_bytes;
+    const std::size_t first = chunk * filled_at_once;
     const std::size_t last = first + length(chunk);
     const auto ends_after = [](std::size_t place, const source_piece& one) { return place < one.offset + one.bytes; };
     for (auto one = std::upper_bound(pieces_.begin(), pieces_.end(), first, ends_after);

@@ -103,7 +103,7 @@ class dictionary {
       }
       depth += text_[end] == '[' ? 1 : text_[end] == ']' ? -1 : 0;
     }
-    const std::string out = "[" + std::string(text_.substr(0, end));
+    const std::string out = std::string("[").append(text_.substr(0, end));
     text_.remove_prefix(end);
     return out;
   }

@@ -43,7 +43,7 @@ std::map<int, cpu_set_t> numa_domains(const std::string& root)
     std::ifstream file(entry.path() / "cpulist");
     const cpu_set_t processors = read_list(file);
     if (CPU_COUNT(&processors) > 0) {  // others are memory alone
-      out[std::stoi("0" + name.substr(4))] = processors;
+      out[std::stoi(std::string("0").append(name, 4))] = processors;
     }
   }
   return out;

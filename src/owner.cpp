@@ -12,7 +12,6 @@ namespace {
 
 constexpr std::uint64_t most_ranks = std::uint64_t{1} << (linux_api::thread_start_at - linux_api::thread_id_bits);
 constexpr std::uint64_t no_rank = most_ranks - 1;  // of a process that attached the memory from outside
-constexpr double look_every = 50;                  // milliseconds
 
 std::uint64_t thread_of(std::uint64_t owner) { return owner % (std::uint64_t{1} << linux_api::thread_id_bits); }
 
@@ -78,12 +77,12 @@ double patience_of(const segment& memory) noexcept
 
 bool may_spin_in(const segment& memory) noexcept { return memory.home() && memory.home()->meetings().may_spin(); }
 
-bool is_my_turn(std::atomic<std::int64_t>& last, double milliseconds)
+bool is_my_turn(std::atomic<std::int64_t>& last, std::chrono::duration<double> interval)
 {
   using namespace std::chrono_literals;
   const auto now = std::chrono::steady_clock::now().time_since_epoch() / 1ms;
   std::int64_t before = last.load(std::memory_order_relaxed);
-  return static_cast<double>(now - before) >= milliseconds &&
+  return std::chrono::milliseconds(now - before) >= interval &&
          last.compare_exchange_strong(before, now, std::memory_order_relaxed);
 }
 
@@ -208,7 +207,7 @@ bool owner_wait::pause(std::atomic<std::uint64_t>& word, std::atomic<std::uint32
 /// One of those who wait says so.
 void owner_wait::report(double waited, std::uint64_t owner)
 {
-  if (is_my_turn(line_.reported_at, patience_of(memory_) * 1000)) {
+  if (is_my_turn(line_.reported_at, std::chrono::duration<double>(patience_of(memory_)))) {
     std::fprintf(stderr, "nodeshare: a wait is long: %s for %d s for %s, which %s holds\n",
                  text_of_owner(name_in(memory_)).c_str(), static_cast<int>(waited), memory_.description().c_str(),
                  text_of_owner(owner).c_str());

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -42,8 +43,8 @@ MPI_Comm progress_of(const segment& memory) noexcept;
 double patience_of(const segment& memory) noexcept;
 /// Local. Whether a core is free for each rank, so that a wait may spin.
 bool may_spin_in(const segment& memory) noexcept;
-/// Of all that want to do something every `milliseconds`, whether it is this one that does it now.
-bool is_my_turn(std::atomic<std::int64_t>& last, double milliseconds);
+/// Of all that want to do something at such an `interval`, whether it is this one that does it now.
+bool is_my_turn(std::atomic<std::int64_t>& last, std::chrono::duration<double> interval);
 
 /// Local. The name of the calling thread, as a rank of those that share `memory`.
 std::uint64_t name_in(const segment& memory) noexcept;

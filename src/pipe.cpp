@@ -5,14 +5,9 @@
 
 #include "owner.hpp"
 #include "topology_state.hpp"
+#include "wait.hpp"
 
 namespace nodeshare {
-namespace {
-
-constexpr auto look_every = std::chrono::milliseconds(50);
-
-}  // namespace
-
 /// In the front of a heap, behind two rings.
 struct pipe_words {
   struct end {

@@ -18,7 +18,7 @@
 namespace nodeshare {
 namespace {
 
-constexpr std::size_t chunk_bytes = std::size_t{512} << 10;  // of each rank, twice: these stay in the cache
+constexpr std::size_t combined_at_once = std::size_t{512} << 10;  // of each rank, twice: these stay in the cache
 constexpr std::size_t range_bytes = std::size_t{4} << 20;    // between nodes
 
 /// The elements of one call, and what to do with them.
@@ -86,7 +86,7 @@ class staging {
  public:
   staging(std::size_t ranks, std::size_t count, std::size_t element_bytes)
       : ranks_(ranks),
-        chunk_(std::min(count, chunk_bytes / element_bytes)),
+        chunk_(std::min(count, combined_at_once / element_bytes)),
         slot_((chunk_ * element_bytes + 63) / 64 * 64)
   {}
 

@@ -11,7 +11,7 @@
 namespace nodeshare {
 namespace {
 
-constexpr std::size_t chunk_bytes = std::size_t{4} << 20;
+constexpr std::size_t staged_at_once = std::size_t{4} << 20;
 constexpr std::size_t chunk_blocks = 4096;
 constexpr std::size_t in_flight = 4;
 
@@ -36,7 +36,7 @@ class chunks {
   {
     offsets.clear();
     lengths.clear();
-    std::size_t room = chunk_bytes;
+    std::size_t room = staged_at_once;
     while (room > 0 && left_ > 0 && offsets.size() < chunk_blocks) {
       const byte_run& run = runs_[run_];
       const std::size_t bytes = run.node == node_ ? run.bytes * run.count : 0;

@@ -34,7 +34,7 @@ struct ring_words {
 
 namespace {
 
-constexpr std::uint64_t least_room = 8;
+constexpr std::uint64_t least_slots = 8;
 constexpr auto time_to_let_go = std::chrono::seconds(1);
 
 bool is_full(const ring_words& words, std::uint64_t bytes) noexcept
@@ -71,7 +71,7 @@ void ring::make_room()
   if (size < words_->slots.room) {
     return;
   }
-  const auto larger = make_table<ring_slot>(heap_, std::max(least_room, 2 * size));
+  const auto larger = make_table<ring_slot>(heap_, std::max(least_slots, 2 * size));
   for (std::uint64_t number = words_->first; number < words_->first + size; ++number) {
     larger.in(heap_)[number % larger.room] = slot(number);
   }

@@ -18,7 +18,6 @@ namespace nodeshare {
 namespace {
 
 constexpr auto yield_for = std::chrono::milliseconds(1);
-constexpr auto look_every = std::chrono::milliseconds(50);
 constexpr std::uint32_t nap_microseconds = 1000;         // MPI must progress meanwhile, so naps stay short
 constexpr std::uint32_t request_nap_microseconds = 100;  // nobody wakes us for a request
 

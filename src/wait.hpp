@@ -26,6 +26,9 @@ bool may_call_mpi() noexcept;
 /// Set when MPI_Finalize begins: nothing of the library calls MPI from then on.
 extern std::atomic<bool> finalized;
 
+/// How often a wait looks whether peers still live, and for signals.
+inline constexpr std::chrono::milliseconds look_every{50};
+
 /// Throws once MPI has been finalised, and in a forked child: what ranks do together is over there.
 void require_meetings();
 

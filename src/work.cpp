@@ -11,14 +11,6 @@
 namespace nodeshare {
 namespace {
 
-/// One rank's share, written by it alone, read by all when the work is looked at.
-struct alignas(64) share {
-  std::atomic<std::uint64_t> first;  ///< of the indices it took last, those not known to be done
-  std::atomic<std::uint64_t> last;
-  std::atomic<std::uint64_t> done;   ///< how many it has done
-  std::atomic<std::uint32_t> left;
-};
-
 std::size_t ranks_before(const topology_state& where, int node)
 {
   std::size_t out = 0;
@@ -44,17 +36,24 @@ std::string arguments_of(std::size_t count, std::size_t chunk, schedule how)
 }  // namespace
 
 struct work::cells {
+  /// One rank's share, written by it alone, read by all when the work is looked at.
+  struct alignas(64) share {
+    std::atomic<std::uint64_t> first;  ///< of the indices it took last, those not known to be done
+    std::atomic<std::uint64_t> last;
+    std::atomic<std::uint64_t> done;  ///< how many it has done
+    std::atomic<std::uint32_t> left;
+  };
+
   std::atomic<std::uint64_t> next;  ///< first index of the node's block that nobody has taken
   std::atomic<std::uint32_t> stopped;
-  share of[1];                      ///< by node rank; there are as many as ranks
+  share of[1];  ///< by node rank; there are as many as ranks
 };
 
 work::cells& work::shared() const noexcept { return *reinterpret_cast<cells*>(cells_->data()); }
 
 work::work(const topology& where, std::size_t count, std::size_t chunk, schedule how, std::source_location place)
     : work(call("work", arguments_of(count, chunk, how), place), node::of(where), count, chunk, how)
-{
-}
+{}
 
 work::work(const call& what, const std::shared_ptr<node>& home, std::size_t count, std::size_t chunk, schedule how,
            bool more)
@@ -63,9 +62,9 @@ work::work(const call& what, const std::shared_ptr<node>& home, std::size_t coun
       how_(how),
       range_(range_of(home->where(), home->where().node_index, count)),
       cells_(home->create(
-          what, {.bytes = sizeof(cells) + sizeof(share) * static_cast<std::size_t>(home->where().node_size())}, more))
-{
-}
+          what, {.bytes = sizeof(cells) + sizeof(cells::share) * static_cast<std::size_t>(home->where().node_size())},
+          more))
+{}
 
 std::optional<std::pair<std::size_t, std::size_t>> work::next()
 {
@@ -74,7 +73,7 @@ std::optional<std::pair<std::size_t, std::size_t>> work::next()
   }
   const topology_state& where = cells_->home()->where();
   const auto ranks = static_cast<std::size_t>(where.node_size());
-  share& mine = shared().of[where.node_rank];
+  cells::share& mine = shared().of[where.node_rank];
   if (mine.left.load() != 0) {
     return std::nullopt;
   }
@@ -111,7 +110,7 @@ void work::leave(std::size_t done_until)
   if (linux_api::forked()) {
     return;
   }
-  share& mine = shared().of[cells_->home()->where().node_rank];
+  cells::share& mine = shared().of[cells_->home()->where().node_rank];
   const std::uint64_t until = std::clamp<std::uint64_t>(done_until < range_.first ? 0 : done_until - range_.first,
                                                         mine.first.load(), mine.last.load());
   mine.done.fetch_add(until - mine.first.load());
@@ -153,10 +152,12 @@ std::string work::missing() const
   };
   const std::size_t block = range_.second - range_.first;
   for (int rank = 0; rank < where.node_size(); ++rank) {
-    const share& its = shared().of[rank];
+    const cells::share& its = shared().of[rank];
     const std::uint64_t first = its.first.load();
     const std::uint64_t last = its.last.load();
-    const std::string who = "rank " + std::to_string(where.ranks_on[static_cast<std::size_t>(where.node_index)][static_cast<std::size_t>(rank)]);
+    const std::string who =
+        "rank " +
+        std::to_string(where.ranks_on[static_cast<std::size_t>(where.node_index)][static_cast<std::size_t>(rank)]);
     if (last > first) {
       name(first, last, who + " left before it had done them");
     }
@@ -178,8 +179,8 @@ void allgather(const call& what, const std::shared_ptr<segment>& memory, const r
   meeting_place& meetings = memory->home()->meetings();
   failure trouble;
   if (layout.rows != done.count()) {
-    trouble = {failure_kind::invalid_argument, "the array has " + count_of(layout.rows, "row") + ", but the work dealt " +
-                                                   std::to_string(done.count()) + " indices"};
+    trouble = {failure_kind::invalid_argument, "the array has " + count_of(layout.rows, "row") +
+                                                   ", but the work dealt " + std::to_string(done.count()) + " indices"};
   } else if (done.home() != memory->home()) {
     trouble = {failure_kind::invalid_argument, "the work and the array belong to different communicators"};
   }

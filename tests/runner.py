@@ -7,7 +7,8 @@
   another_mpi/NAME                                               with an MPI of another family, the fast ones of all
                                                                  this, on ranks in the run 3:2
 
-They mostly wait for ranks to start and to end, so three run at a time; of those that make hosts or builds only one.
+They mostly wait for ranks to start and to end, so three run at a time; of those that make hosts only one, and of those
+that build, which come first.
 Counted are test cases, once for each start. Skips are listed with their reasons; a test that hangs is a failure, names
 itself and its ranks, and costs its start. Suites and files are started many at a time, as starting ranks takes longer
 than most of them. The list of runs is in tests/cpp/CMakeLists.txt. With NODESHARE_MEMORY set, all is run on that
@@ -43,7 +44,7 @@ PER_START = {"cpp": 100, "python": 6}  # suites, files
 # With MANY ranks each file of Python is run once. What these test happens on a rank or within a node: on one node; the
 # others in turn in the runs that have several.
 MANY = 5
-BUILDS = "hosts and builds"  # one after another, beside all else
+QUEUE_OF = {"multinode": "hosts", "packaging": "builds"}  # one after another, beside all else
 WITHIN_A_NODE = (
     "closing dict doctests harness held_window info layout list memory numpy_words pickling pipe queue reserve".split()
 )
@@ -51,6 +52,13 @@ WITHIN_A_NODE = (
 ABOVE_ALL_THAT = (
     "dict doctests from_function from_source harness info layout list map map_blocks numpy_words pipe queue".split()
 )
+# Of the faults those in which an MPI itself has a part; the others are between us and the system.
+FAULTS_OF_MPI = (
+    "communicators endings forks kills launcher letting_go namespaces progress shared_memory_folder signals weather"
+).split()
+# Ranks of Open MPI that wait call sched_yield without end; where several do on a core, Linux 6.18 may let nothing else
+# run there for a minute (dmesg: "rcu_preempt kthread starved"), not even the rank that they wait for. So they nap.
+NAPS = {"OMPI_MCA_threads_pthreads_yield_strategy": "nanosleep"}
 
 root = Path(__file__).resolve().parent.parent
 build = Path(sys.prefix) / "build"
@@ -117,22 +125,20 @@ def starts(fast: bool, memory_of_all: str | None, names: list[str], only: str | 
                 paths = [f"tests/python/{stem}.py" for stem in some]
                 plan.append(Start(name, where, [*mpiexec(int(ranks)), *pytest, *quick, *paths], env))
     env = {"NODESHARE_MEMORY": memory_of_all} if memory_of_all else {}
-    folders = {"faults": "", "programs": ""}
-    if not fast:
-        folders |= dict.fromkeys(["multinode", "packaging"], BUILDS)
-    for folder, queue in folders.items():
+    for folder in ["faults", "programs", *QUEUE_OF] if not fast else ["faults", "programs"]:
         for file in sorted((root / "tests" / folder).glob("test_*.py")):
             words = [*pytest, *(["-m", "not slow"] * fast), str(file.relative_to(root))]
-            plan.append(Start(f"{folder}/{file.stem}", "", words, env, queue))
+            plan.append(Start(f"{folder}/{file.stem}", "", words, env, QUEUE_OF.get(folder, "")))
     if not fast and memory_of_all is None:
         other = "mpich" if "openmpi" in Path(sys.prefix).name else "openmpi"
-        chosen = ["cpp/", "faults/", "programs/", *(f"python/{file.stem}" for file in depending(files))]
+        chosen = ["cpp/", *(f"faults/test_{name}" for name in FAULTS_OF_MPI)]
+        chosen += [f"python/{file.stem}" for file in depending(files)]
         words = ["bash", "tests/run.sh", "--mpi", other, "--fast", "--run", "3:2", "-j", "2", *chosen]
         plan.append(Start(f"another_mpi/{other}", "", words, alone=True))
         # its environment beside what mostly waits; should that fail, the tests say why
         words = ["bash", "-c", "bash slurm/environment.sh test || true"]
         env = {"NODESHARE_PYPI_MPI": other, "MPIEXEC": ""}
-        plan.append(Start(f"another_mpi/{other}: set-up", "", words, env, BUILDS))
+        plan.append(Start(f"another_mpi/{other}: set-up", "", words, env, QUEUE_OF["packaging"]))
     return [start for start in plan if start.where or wanted(start.name)]
 
 
@@ -288,7 +294,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whatever ends us, the running jobs end first
 
     folder = tempfile.TemporaryDirectory(prefix="nodeshare-tests-")  # here, since a killed rank cannot tidy up
-    common = {"NODESHARE_TEST_FOLDER": folder.name, "PYTHONFAULTHANDLER": "1", "COLUMNS": "120"}
+    common = {**NAPS, "NODESHARE_TEST_FOLDER": folder.name, "PYTHONFAULTHANDLER": "1", "COLUMNS": "120"}
     total, reasons = Counter[str](), Counter[str]()
     with Starter(options.jobs, common) as starter:
         for start, ended, limit in starter.run_all(plan):

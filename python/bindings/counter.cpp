@@ -6,7 +6,7 @@ namespace {
 
 using type_of_counter = c_object<counter>;
 
-PyObject* add(PyObject* self, PyObject* const* values, Py_ssize_t count)
+PyObject* add_k(PyObject* self, PyObject* const* values, Py_ssize_t count)
 {
   if (count > 1) {
     PyErr_SetString(PyExc_TypeError, "add() takes at most 1 argument: k");
@@ -46,7 +46,7 @@ PyObject* text(PyObject* self)
 }
 
 PyMethodDef methods[] = {
-    {"add", as_method(&add), METH_FASTCALL,
+    {"add", as_method(&add_k), METH_FASTCALL,
      "add($self, k=1, /)\n--\n\nLocal. Adds k, and gives the value before: no two ranks get the same."},
     {nullptr, nullptr, 0, nullptr}};
 

@@ -2,8 +2,10 @@
 // Runs Boost.Test on all ranks of a job: in step, with messages that name the rank, with one verdict, and with an end.
 //
 // A case that fails on one rank has failed. A case that takes longer than `seconds_per_case` is taken for a hang: each
-// rank says so, and the job is ended. The last line of rank 0, `N passed, N failed, N skipped`, counts cases.
+// rank says so and where it is, and the job is ended. The last line of rank 0, `N passed, N failed, N skipped`, counts cases.
+#include <execinfo.h>
 #include <mpi.h>
+#include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -27,14 +29,21 @@ MPI_Comm world;          ///< a duplicate: no message of a test can be mistaken 
 char hang_message[512];  ///< written beforehand, since a signal handler may not format
 std::size_t hang_length;
 volatile sig_atomic_t said;
+pthread_t main_thread;
 
-void on_alarm(int)
+void on_alarm(int number)
 {
+  if (pthread_equal(pthread_self(), main_thread) == 0) {  // one of the MPI's got it
+    pthread_kill(main_thread, number);
+    return;
+  }
   if (said) {
     _exit(1);  // a launcher ends the whole job when a rank ends so; MPI_Abort is not for signal handlers
   }
   said = 1;
   [[maybe_unused]] auto n = write(STDERR_FILENO, hang_message, hang_length);
+  void* frames[30];
+  backtrace_symbols_fd(frames, backtrace(frames, 30), STDERR_FILENO);
   alarm(seconds_for_the_others);
 }
 
@@ -123,6 +132,10 @@ int main(int argc, char** argv)
   MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &provided);
   MPI_Comm_dup(MPI_COMM_WORLD, &world);
   MPI_Comm_rank(world, &rank);
+
+  main_thread = pthread_self();
+  void* frame;
+  backtrace(&frame, 1);  // the first call loads a library, which a signal handler must not
 
   in_step observer;
   ut::framework::register_observer(observer);

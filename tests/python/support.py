@@ -5,6 +5,7 @@ import gc
 import os
 import sys
 import threading
+import time
 import warnings
 
 import numpy as np
@@ -194,6 +195,13 @@ def private_bytes():
     with open("/proc/self/statm") as file:
         _, resident, shared, *_ = map(int, file.read().split())
     return (resident - shared) * os.sysconf("SC_PAGESIZE")
+
+
+def wait_asleep(comm):
+    """Collective over the communicator. A barrier in which who waits leaves the cores to the ranks that work."""
+    request = comm.Ibarrier()
+    while not request.Test():
+        time.sleep(0.001)
 
 
 def work_together():

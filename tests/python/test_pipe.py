@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 from mpi4py import MPI
-from support import content, leaves_nothing, outcome, same, started, told, world  # noqa: F401
+from support import content, leaves_nothing, outcome, same, started, told, wait_asleep, world  # noqa: F401
 
 import nodeshare as ns
 
@@ -279,7 +279,7 @@ def between(first, second, *given):
         first(here)
     elif node.rank == node.size - 1:
         second(there)
-    node.Barrier()
+    wait_asleep(node)
 
 
 @pytest.mark.parametrize(
@@ -363,7 +363,7 @@ def test_ends_that_are_dropped_unused_take_nothing_along():
         del here
     else:
         del here, there
-    node.Barrier()
+    wait_asleep(node)
     if node.size > 1:
         if node.rank == 0:
             here.send("x")
@@ -371,7 +371,7 @@ def test_ends_that_are_dropped_unused_take_nothing_along():
         elif node.rank == node.size - 1:
             assert there.recv() == "x"
             there.send("y")
-    node.Barrier()
+    wait_asleep(node)
 
 
 def test_who_sends_waits_while_much_lies_unread():

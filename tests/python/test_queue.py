@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 from mpi4py import MPI
-from support import leaves_nothing, outcome, started, told, world  # noqa: F401
+from support import leaves_nothing, outcome, started, told, wait_asleep, world  # noqa: F401
 
 import nodeshare as ns
 
@@ -245,7 +245,7 @@ def test_ping_and_pong_wake_each_other(value):
                 got = there.get()
                 assert got[0] == number
                 back.put(got)
-    node.Barrier()
+    wait_asleep(node)
     assert there.empty() and back.empty()
 
 
