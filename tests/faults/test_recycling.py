@@ -72,5 +72,5 @@ def test_random_lives_of_arrays(job, ranks, steps, memory):
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 def test_many_random_lives_of_arrays(job, ranks):
-    ended = job(ranks, SCRIPT.format(steps={2: 20_000}.get(ranks, 5_000), forks=0.001), timeout=400)
+    ended = job(ranks, SCRIPT.format(steps=20_000, forks=0.001), timeout=400)
     assert (ended.code, ended.out.count("well")) == (0, ranks), ended.out + ended.err
