@@ -90,7 +90,7 @@ choose_mpi() {
   fi
   env=$root/.venv/$mpi-py$pyversion
   log=$env/setup.log
-  # what is imported is compiled then: a tenth of it
+  # what is imported is compiled then, the rest never
   pip=("$env/bin/python" -m pip --disable-pip-version-check install --no-compile)
   pypi=no
   if [ ${#launcher[@]} = 0 ]; then

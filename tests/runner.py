@@ -7,8 +7,8 @@
   another_mpi/NAME                                               with an MPI of another family, the fast ones of all
                                                                  this, on ranks in the run 3:2
 
-They mostly wait for ranks to start and to end, so three run at a time; of those that make hosts only one, and of those
-that build, which come first.
+They mostly wait for ranks to start and to end, so three run at a time: at first one of those that make hosts, one of
+those that build, and one of all others.
 Counted are test cases, once for each start. Skips are listed with their reasons; a test that hangs is a failure, names
 itself and its ranks, and costs its start. Suites and files are started many at a time, as starting ranks takes longer
 than most of them. The list of runs is in tests/cpp/CMakeLists.txt. With NODESHARE_MEMORY set, all is run on that

@@ -327,7 +327,7 @@ def test_what_is_dropped_gives_its_memory_back():
     assert alive() == before
 
 
-@pytest.mark.parametrize("times", [1000, pytest.param(100_000, marks=[pytest.mark.slow, pytest.mark.ranks(2)])])
+@pytest.mark.parametrize("times", [10_000, pytest.param(100_000, marks=[pytest.mark.slow, pytest.mark.ranks(2)])])
 def test_many_operations_take_no_memory(times):
     lock, counter, rw, barrier = ns.Lock(node), ns.Counter(node), ns.RWLock(node), ns.Barrier(MPI.COMM_SELF)
 
