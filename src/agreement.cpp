@@ -104,7 +104,7 @@ void meeting_place::agree(const call& what, const failure& its_failure, scope re
   const bool asks = across(reach) || decide;
   const bool troubled = (its_failure && !decide) || interrupt_due_ || (across(reach) && lanes_broken_);
   gathering seen = gather(what, troubled ? failed_digest : compared(what));
-  if (!troubled && seen.same && seen.missing < 0 && seen.left_early < 0 && !interrupt_due_ && !asks) {
+  if (seen.whole && !troubled && !interrupt_due_ && !asks) {
     return;  // nearly always
   }
   failure mine;
@@ -277,8 +277,7 @@ void meeting_place::explain(const call& what, const failure& mine, const gatheri
 
 bool meeting_place::is_gone(int rank, std::uint32_t number) const
 {
-  const rank_line& line = page_->line(rank);
-  return line.ended.load() != 0 && !line.came_to(number);
+  return page_->line(rank).ended.load() != 0 && !page_->arrivals(rank).came_to(number);
 }
 
 node_report meeting_place::report(const gathering& seen) const

@@ -23,30 +23,34 @@ constexpr bool before(std::uint32_t a, std::uint32_t b) noexcept { return static
 /// How a rank's part in the job ended.
 enum ending : std::uint32_t { not_yet = 0, as_planned = 1, by_failure = 2 };
 
-/// Two cache lines per rank, the first written by its rank, read by all. Meeting `n` uses the fields of parity `n % 2`: nobody can
-/// be two meetings ahead of a rank that still reads.
-struct alignas(64) rank_line {
-  /// What it came with to its latest meeting of each parity (hash of the call, 32 bits), and that meeting's number below:
-  /// one word, so that a peer that polls fetches the line once. Futex words.
-  std::atomic<std::uint64_t> arrival[2];
-  /// How many sleep on an arrival. In another line: while one's own arrival is on its way to the peers that poll it, a
-  /// load from the same line waits, which took a third of a meeting.
-  alignas(64) std::atomic<std::uint32_t> sleepers;
-  std::atomic<std::uint64_t> withdrawn;  ///< meeting * 4 + withdrawal: left although not all had come
-  std::atomic<std::uint32_t> ended;      ///< an `ending`
+/// What a rank came with to its latest meetings, written by it, read by all: four ranks share a cache line, so that one
+/// transfer tells of all who came, and two ranks that meet again and again hand one line back and forth. Meeting `n`
+/// uses the word of parity `n % 2`: nobody can be two meetings ahead of a rank that still reads.
+struct rank_arrivals {
+  /// The call's hash, 32 bits, and the meeting's number below: one word, so that a peer that polls it has both. Futex
+  /// words.
+  std::atomic<std::uint64_t> of[2];
 
-  static constexpr std::uint64_t arrival_of(std::uint32_t number, std::uint64_t digest) noexcept
+  static constexpr std::uint64_t word(std::uint32_t number, std::uint64_t digest) noexcept
   {
     return (digest ^ digest >> 32) << 32 | number;
   }
-  static constexpr bool is_at(std::uint64_t arrival, std::uint32_t number) noexcept
+  static constexpr bool is_at(std::uint64_t word, std::uint32_t number) noexcept
   {
-    return !before(static_cast<std::uint32_t>(arrival), number);
+    return !before(static_cast<std::uint32_t>(word), number);
   }
   bool came_to(std::uint32_t number) const noexcept
   {
-    return is_at(arrival[number % 2].load(std::memory_order_acquire), number);
+    return is_at(of[number % 2].load(std::memory_order_acquire), number);
   }
+};
+
+/// What else a rank's peers look at in a meeting, and seldom changes. In a cache line of its own: while the arrivals
+/// are on their way, a load beside them waits.
+struct alignas(64) rank_line {
+  std::atomic<std::uint32_t> sleepers;   ///< how many sleep on its arrival
+  std::atomic<std::uint64_t> withdrawn;  ///< meeting * 4 + withdrawal: left although not all had come
+  std::atomic<std::uint32_t> ended;      ///< an `ending`
 };
 
 /// Cut where it is longer than its place.
@@ -116,7 +120,12 @@ struct control_page {
   mapping mapped;
   int ranks = 0;
 
-  control_page(const mapping& memory, int rank_count) : mapped(memory), ranks(rank_count) {}
+  control_page(const mapping& memory, int rank_count)
+      : mapped(memory),
+        ranks(rank_count),
+        arrivals_(reinterpret_cast<rank_arrivals*>(memory.address + arrivals_at())),
+        lines_(reinterpret_cast<rank_line*>(memory.address + lines_at(rank_count)))
+  {}
   ~control_page() { unmap(mapped); }
   control_page(const control_page&) = delete;
   control_page& operator=(const control_page&) = delete;
@@ -133,7 +142,8 @@ struct control_page {
   }
 
   page_header& header() const { return *reinterpret_cast<page_header*>(mapped.address); }
-  rank_line& line(int rank) const { return reinterpret_cast<rank_line*>(mapped.address + lines_at())[rank]; }
+  rank_arrivals& arrivals(int rank) const { return arrivals_[rank]; }
+  rank_line& line(int rank) const { return lines_[rank]; }
   rank_record& record(int rank) const
   {
     return reinterpret_cast<rank_record*>(mapped.address + records_at(ranks))[rank];
@@ -144,11 +154,19 @@ struct control_page {
   }
 
  private:
-  static constexpr std::size_t lines_at() { return (sizeof(page_header) + 63) / 64 * 64; }
+  static constexpr std::size_t in_lines(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
+  static constexpr std::size_t arrivals_at() { return in_lines(sizeof(page_header)); }
+  static std::size_t lines_at(int ranks)
+  {
+    return arrivals_at() + in_lines(static_cast<std::size_t>(ranks) * sizeof(rank_arrivals));
+  }
   static std::size_t records_at(int ranks)
   {
-    return lines_at() + (static_cast<std::size_t>(ranks) * sizeof(rank_line) + 63) / 64 * 64;
+    return lines_at(ranks) + static_cast<std::size_t>(ranks) * sizeof(rank_line);
   }
+
+  rank_arrivals* arrivals_;
+  rank_line* lines_;
 };
 
 struct topology_state;

@@ -32,7 +32,6 @@ void* do_mmap(std::size_t bytes, int file)
 int do_memfd_create(const char* name) { return ::memfd_create(name, MFD_CLOEXEC); }
 int do_userfaultfd(int flags) { return static_cast<int>(::syscall(SYS_userfaultfd, flags)); }
 
-std::atomic<bool> in_forked_child{false};
 thread_local constinit std::uint64_t name_of_this_thread = 0;
 std::atomic<std::uint64_t> name_of_this_process{0};
 
@@ -73,6 +72,8 @@ std::uint64_t mix(std::uint64_t hash, std::uint64_t value)
 }
 
 }  // namespace
+
+std::atomic<bool> in_forked_child{false};
 
 system_calls calls{do_mremap, do_mmap,            ::munmap, ::madvise, do_memfd_create, do_userfaultfd,
                    ::statvfs, ::process_vm_readv, ::pread,  ::pwrite,  ::fsync};
@@ -236,8 +237,8 @@ std::uint64_t start_time(pid_t pid) noexcept
 std::uint64_t this_thread() noexcept
 {
   if (name_of_this_thread == 0) {
-    const bool child = forked();  // and has the name forgotten in children
-    name_of_this_thread = name_of(static_cast<pid_t>(::syscall(SYS_gettid)), child);
+    watch_forks();  // children forget the name
+    name_of_this_thread = name_of(static_cast<pid_t>(::syscall(SYS_gettid)), forked());
   }
   return name_of_this_thread;
 }
@@ -246,8 +247,8 @@ std::uint64_t this_process() noexcept
 {
   std::uint64_t name = name_of_this_process.load(std::memory_order_relaxed);
   if (name == 0) {
-    const bool child = forked();  // likewise
-    name = name_of(::getpid(), child);
+    watch_forks();
+    name = name_of(::getpid(), forked());
     name_of_this_process.store(name, std::memory_order_relaxed);
   }
   return name;
@@ -325,7 +326,7 @@ void fence_all_processors() noexcept
   }
 }
 
-bool forked() noexcept
+void watch_forks() noexcept
 {
   static const int registered = ::pthread_atfork(nullptr, nullptr, [] {
     in_forked_child.store(true, std::memory_order_relaxed);
@@ -333,7 +334,6 @@ bool forked() noexcept
     name_of_this_process.store(0, std::memory_order_relaxed);
   });
   (void)registered;
-  return in_forked_child.load(std::memory_order_relaxed);
 }
 
 }  // namespace nodeshare::linux_api

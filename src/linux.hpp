@@ -130,7 +130,12 @@ void futex_wake(std::atomic<std::uint64_t>& word, int most = 0x7fffffff) noexcep
 /// A full fence on every processor of the machine (membarrier(2)), in place of those that others did without.
 void fence_all_processors() noexcept;
 
+/// From now on children that are forked know it. Called wherever the library is first used.
+void watch_forks() noexcept;
+
+extern std::atomic<bool> in_forked_child;
+
 /// True in a child that was forked after the library was first used: it may look at memory, but not take part.
-bool forked() noexcept;
+inline bool forked() noexcept { return in_forked_child.load(std::memory_order_relaxed); }
 
 }  // namespace nodeshare::linux_api

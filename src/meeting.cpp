@@ -59,29 +59,30 @@ std::string meeting_place::name_of(int node_rank) const
 gathering meeting_place::gather(const call& what, std::uint64_t digest)
 {
   const int ranks = page_->ranks;
-  gathering seen;
-  seen.number = ++meetings_;
-  const std::uint32_t number = seen.number;
-  rank_line& mine = page_->line(where_.node_rank);
-  const std::uint64_t arrival = rank_line::arrival_of(number, digest);
+  const std::uint32_t number = ++meetings_;
+  bool same = true;
+  int missing = -1;
+  std::atomic<std::uint64_t>& mine = page_->arrivals(where_.node_rank).of[number % 2];
+  const std::uint64_t arrival = rank_arrivals::word(number, digest);
   // No full fence, which would take as long as the rest: a sleeper that is missed sleeps a millisecond at most, and a
   // rank that leaves early fences for all (`withdraw`).
-  mine.arrival[number % 2].store(arrival, std::memory_order_release);
+  mine.store(arrival, std::memory_order_release);
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  if (mine.sleepers.load(std::memory_order_relaxed) != 0) {
-    linux_api::futex_wake(mine.arrival[number % 2]);
+  if (page_->line(where_.node_rank).sleepers.load(std::memory_order_relaxed) != 0) {
+    linux_api::futex_wake(mine);
   }
 
   waiter pace(spin_, where_.all);
   wait_notes notes;
-  for (int step = 1; step < ranks; ++step) {
-    const int peer = (where_.node_rank + step) % ranks;
-    rank_line& line = page_->line(peer);
-    std::atomic<std::uint64_t>& word = line.arrival[number % 2];
+  int peer = where_.node_rank;
+  for (int others = ranks - 1; others > 0; --others) {
+    peer = peer + 1 == ranks ? 0 : peer + 1;
+    std::atomic<std::uint64_t>& word = page_->arrivals(peer).of[number % 2];
     std::uint64_t its = word.load(std::memory_order_acquire);
-    while (!rank_line::is_at(its, number)) {
-      if (line.ended.load(std::memory_order_acquire) != 0 && !line.came_to(number)) {
-        seen.missing = seen.missing < 0 ? peer : std::min(seen.missing, peer);
+    while (!rank_arrivals::is_at(its, number)) {
+      rank_line& line = page_->line(peer);
+      if (line.ended.load(std::memory_order_acquire) != 0 && !page_->arrivals(peer).came_to(number)) {
+        missing = missing < 0 ? peer : std::min(missing, peer);
         break;
       }
       const bool look = pace.pause(&word, &line.sleepers, its);
@@ -90,25 +91,24 @@ gathering meeting_place::gather(const call& what, std::uint64_t digest)
         const bool signalled = !look_around(what, number, peer, pace.waited(), notes);
         if (signalled || late) {
           if (withdraw(number, signalled ? "was interrupted by a signal" : "ran out of time")) {
-            seen.left_early = where_.node_rank;
-            seen.timed_out = !signalled;
-            return seen;
+            return {.number = number, .left_early = where_.node_rank, .timed_out = !signalled};
           }
           interrupt_due_ = interrupt_due_ || signalled;
         }
-        if (seen.left_early = who_left(number); seen.left_early >= 0) {
-          return seen;
+        if (const int left = who_left(number); left >= 0) {
+          return {.number = number, .left_early = left};
         }
       }
       its = word.load(std::memory_order_acquire);
     }
-    seen.same = seen.same && (its == arrival || seen.missing == peer);
+    same = same && (its == arrival || missing == peer);
   }
-  seen.left_early = who_left(number);
   if (notes.told) {
     page_->record(where_.node_rank).waits_in.store(0, std::memory_order_relaxed);
   }
-  return seen;
+  const int left = who_left(number);
+  const bool whole = same && missing < 0 && left < 0;
+  return {.number = number, .whole = whole, .same = same, .missing = missing, .left_early = left};
 }
 
 /// A rank that leaves a meeting early must know whether it was complete, and so must the others. It announces that it
@@ -125,19 +125,14 @@ bool meeting_place::withdraw(std::uint32_t number, std::string_view why)
   linux_api::fence_all_processors();
   bool all_came = true;
   for (int rank = 0; rank < page_->ranks; ++rank) {
-    all_came = all_came && page_->line(rank).came_to(number);
+    all_came = all_came && page_->arrivals(rank).came_to(number);
   }
   mine.withdrawn.store(base + (all_came ? withdrawal::completed : withdrawal::broken), std::memory_order_seq_cst);
   return !all_came;
 }
 
-/// Asked in each meeting, so the ranks' lines, which are on their way to the next one, are looked at only if need be.
-int meeting_place::who_left(std::uint32_t number)
+int meeting_place::look_who_left(std::uint32_t number, std::uint32_t withdrawals)
 {
-  const std::uint32_t withdrawals = page_->header().withdrawals.load(std::memory_order_seq_cst);
-  if (withdrawals == withdrawals_known_) {
-    return -1;
-  }
   const std::uint64_t base = std::uint64_t{number} * 4;
   bool concerns_later = false;  // a rank that is one meeting ahead left that one
   for (int rank = 0; rank < page_->ranks; ++rank) {
@@ -216,7 +211,7 @@ std::string meeting_place::missing_in(std::uint32_t number) const
 {
   std::string out;
   for (int rank = 0; rank < page_->ranks; ++rank) {
-    if (!page_->line(rank).came_to(number)) {
+    if (!page_->arrivals(rank).came_to(number)) {
       out += (out.empty() ? "" : ", ") + name_of(rank);
     }
   }
@@ -230,7 +225,7 @@ void meeting_place::report_patience(std::uint32_t number) const
   std::string missing;
   for (int rank = 0; rank < page_->ranks; ++rank) {
     const rank_record& record = page_->record(rank);
-    if (page_->line(rank).came_to(number)) {
+    if (page_->arrivals(rank).came_to(number)) {
       if (rank < where_.node_rank) {
         return;  // that one reports
       }
@@ -324,7 +319,7 @@ void meeting_place::end(std::string_view how, bool failed) noexcept
   copy_text(page_->record(where_.node_rank).ended_how, how);
   mine.ended.store(failed ? by_failure : as_planned, std::memory_order_seq_cst);
   page_->header().ended.store(1, std::memory_order_relaxed);
-  for (auto& word : mine.arrival) {
+  for (auto& word : page_->arrivals(where_.node_rank).of) {
     linux_api::futex_wake(word);
   }
   words_.tell(word::ended, name_of(where_.node_rank) + " has ended (" + std::string(how) + ")");

@@ -32,6 +32,7 @@ enum class parties { lane, all };
 /// What a rank knows when a meeting is over: the same on all ranks of the node that came.
 struct gathering {
   std::uint32_t number = 0;
+  bool whole = false;      ///< all came, with the same digest, and stayed: the rest need not be read
   bool same = true;        ///< all that came left the same digest
   int missing = -1;        ///< lowest node rank that has ended instead of coming
   int left_early = -1;     ///< node rank that was interrupted, or out of time, and left, -1: none
@@ -100,7 +101,13 @@ class meeting_place {
   gathering gather(const call& what, std::uint64_t digest);
   bool look_around(const call& what, std::uint32_t number, int missing, double seconds, wait_notes& notes);
   bool withdraw(std::uint32_t number, std::string_view why);
-  int who_left(std::uint32_t number);
+  /// Asked in each meeting, so the ranks' lines are looked at only if need be.
+  int who_left(std::uint32_t number)
+  {
+    const std::uint32_t withdrawals = page_->header().withdrawals.load(std::memory_order_seq_cst);
+    return withdrawals == withdrawals_known_ ? -1 : look_who_left(number, withdrawals);
+  }
+  int look_who_left(std::uint32_t number, std::uint32_t withdrawals);
   void report_patience(std::uint32_t number) const;
   std::string missing_elsewhere(parties who) const;
 

@@ -57,7 +57,6 @@ node::node(std::shared_ptr<topology_state> where) : where_(std::move(where))
 {
   static const std::uint64_t files = linux_api::raise_open_files();
   (void)files;
-  (void)linux_api::forked();  // begins to watch for forks
   auto page = make_page(*where_, window_directory_);
   core_each_ = core_each(*where_, *page);
   recycler_ = std::make_unique<recycler>(page, window_directory_);

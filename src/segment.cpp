@@ -91,7 +91,10 @@ void unmap(mapping& memory) noexcept
   memory = {};
 }
 
-segment::segment(segment_parts&& parts) : parts_(std::make_unique<segment_parts>(std::move(parts))) {}
+segment::segment(segment_parts&& parts) : parts_(std::make_unique<segment_parts>(std::move(parts)))
+{
+  linux_api::watch_forks();
+}
 
 segment::~segment()
 {

@@ -78,6 +78,7 @@ int mpi_finalizes(MPI_Comm, int, void*, void*)
 
 void make_keyvals()
 {
+  linux_api::watch_forks();
   const std::lock_guard lock(topologies().mutex);
   if (topologies().self_keyval != MPI_KEYVAL_INVALID) {
     return;

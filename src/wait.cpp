@@ -65,29 +65,19 @@ bool may_call_mpi() noexcept
   return is_main != 0;
 }
 
-void require_meetings()
+void refuse_meetings()
 {
-  if (finalized.load(std::memory_order_relaxed)) {
-    throw error("MPI has been finalised: views stay valid, but ranks no longer meet");
-  }
-  if (linux_api::forked()) {
-    throw error("this process was forked from a rank: it may read and write views, but takes no part in collectives");
-  }
-}
-
-waiter::~waiter()
-{
-  if (given_up_ != nullptr) {
-    hooks.take_back(given_up_);
-  }
+  throw error(
+      finalized.load(std::memory_order_relaxed)
+          ? "MPI has been finalised: views stay valid, but ranks no longer meet"
+          : "this process was forked from a rank: it may read and write views, but takes no part in collectives");
 }
 
 bool waiter::pause(std::atomic<std::uint64_t>* word, std::atomic<std::uint32_t>* sleepers, std::uint64_t seen)
 {
   if (spins_left_ > 0) {
-    if (--spins_left_ < 40) {
-      relax();  // may take 50 ns: as long as a cache line takes to come from another core
-    }
+    --spins_left_;
+    relax();  // in each turn: looks at once fetch the line so often that its writer waits for it, a third of a meeting
     return false;
   }
   const auto now = clock::now();

@@ -13,6 +13,7 @@
 #include <source_location>
 #include <string>
 
+#include "linux.hpp"
 #include "nodeshare/hooks.hpp"
 
 namespace nodeshare {
@@ -29,8 +30,16 @@ extern std::atomic<bool> finalized;
 /// How often a wait looks whether peers still live, and for signals.
 inline constexpr std::chrono::milliseconds look_every{50};
 
+/// Throws what `require_meetings` says.
+[[noreturn]] void refuse_meetings();
+
 /// Throws once MPI has been finalised, and in a forked child: what ranks do together is over there.
-void require_meetings();
+inline void require_meetings()
+{
+  if (finalized.load(std::memory_order_relaxed) || linux_api::forked()) {
+    refuse_meetings();
+  }
+}
 
 /// Paces one wait. The caller looks at what it waits for, and calls `pause` between looks.
 class waiter {
@@ -39,7 +48,12 @@ class waiter {
   /// @param progress  a communicator of ours to probe: without MPI progress `Isend; sync` against `Recv; sync`
   ///                  deadlocks. MPI_COMM_NULL: none
   waiter(bool spin, MPI_Comm progress) noexcept : spins_left_(spin ? most_spins : 0), progress_(progress) {}
-  ~waiter();
+  ~waiter()
+  {
+    if (given_up_ != nullptr) {
+      hooks.take_back(given_up_);
+    }
+  }
   waiter(const waiter&) = delete;
   waiter& operator=(const waiter&) = delete;
 
@@ -53,7 +67,7 @@ class waiter {
 
  private:
   using clock = std::chrono::steady_clock;
-  static constexpr int most_spins = 90;  // 50 looks at once, then about two microseconds of `pause`
+  static constexpr int most_spins = 90;  // about two microseconds
 
   int spins_left_;
   MPI_Comm progress_;

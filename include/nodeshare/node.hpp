@@ -44,6 +44,15 @@ struct memory_request {
   std::span<const source_piece> data = {};  // NOLINT(readability-redundant-member-init): GCC's -Wextra wants it
 };
 
+/// The 64-bit FNV-1a hash of `text`, continued from `hash`. Here, so that that of a literal is made when compiling.
+constexpr std::uint64_t hash_of(std::string_view text, std::uint64_t hash = 0xcbf29ce484222325u) noexcept
+{
+  for (const char c : text) {
+    hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  }
+  return hash;
+}
+
 /// A collective call as its ranks compare it: everything that must be the same on all of them is in the digest.
 struct call {
   std::string_view name;
@@ -52,11 +61,18 @@ struct call {
   std::uint64_t digest;
   double timeout = -1;         ///< seconds of waiting after which this rank leaves a meeting over the node; negative: never
 
-  call(std::string_view name, std::string_view arguments,
-       std::source_location where = std::source_location::current()) noexcept;
+  constexpr call(std::string_view its_name, std::string_view its_arguments,
+                 std::source_location its_place = std::source_location::current()) noexcept
+      : name(its_name), arguments(its_arguments), where(its_place), digest(hash_of(its_arguments, hash_of(its_name)))
+  {}
   /// A call whose arguments are compared as one number; `arguments` serves messages only.
-  call(std::string_view name, std::uint64_t number, std::string_view arguments,
-       std::source_location where = std::source_location::current()) noexcept;
+  constexpr call(std::string_view its_name, std::uint64_t number, std::string_view its_arguments,
+                 std::source_location its_place = std::source_location::current()) noexcept
+      : name(its_name),
+        arguments(its_arguments),
+        where(its_place),
+        digest(hash_of(its_name) ^ (number + 1) * 0x9e3779b97f4a7c15u)
+  {}
 };
 
 /// The ranks of this node, their control page, and the one way to meet.

@@ -170,8 +170,8 @@ BOOST_AUTO_TEST_CASE(a_second_thread_in_a_collective_on_one_communicator_is_refu
   const own_comm comm;
   const auto home = nodeshare::node::of(topology(comm));
   if (world().rank() == 0) {
-    const auto& line = home->meetings().page().line(0);
-    const auto arrived = [&line] { return std::pair(line.arrival[0].load(), line.arrival[1].load()); };
+    const auto& arrivals = home->meetings().page().arrivals(0);
+    const auto arrived = [&arrivals] { return std::pair(arrivals.of[0].load(), arrivals.of[1].load()); };
     const auto before = arrived();
     std::thread waiting([&] { home->agree(call("together", "")); });
     while (arrived() == before) {
@@ -240,7 +240,7 @@ BOOST_AUTO_TEST_CASE(a_rank_that_ends_while_it_leaves_a_meeting_is_waited_for_by
   if (leaver > 0 && t.node_rank() == leaver) {  // as if killed before it could say whether all others had come
     rank_line& mine = page.line(leaver);
     std::uint32_t next = 1;
-    while (mine.came_to(next)) {
+    while (page.arrivals(leaver).came_to(next)) {
       ++next;
     }
     mine.withdrawn.store(std::uint64_t{next} * 4 + withdrawal::undecided);
