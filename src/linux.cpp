@@ -34,6 +34,16 @@ int do_userfaultfd(int flags) { return static_cast<int>(::syscall(SYS_userfaultf
 
 thread_local constinit std::uint64_t name_of_this_thread = 0;
 std::atomic<std::uint64_t> name_of_this_process{0};
+std::atomic<bool> forks_children{false};
+
+void note_child() { forks_children.store(true, std::memory_order_relaxed); }
+
+void become_child()
+{
+  in_forked_child.store(true, std::memory_order_relaxed);
+  name_of_this_thread = 0;
+  name_of_this_process.store(0, std::memory_order_relaxed);
+}
 
 std::uint64_t start_bits(pid_t thread) noexcept
 {
@@ -328,12 +338,10 @@ void fence_all_processors() noexcept
 
 void watch_forks() noexcept
 {
-  static const int registered = ::pthread_atfork(nullptr, nullptr, [] {
-    in_forked_child.store(true, std::memory_order_relaxed);
-    name_of_this_thread = 0;
-    name_of_this_process.store(0, std::memory_order_relaxed);
-  });
+  static const int registered = ::pthread_atfork(note_child, nullptr, become_child);
   (void)registered;
 }
+
+bool has_forked() noexcept { return forks_children.load(std::memory_order_relaxed); }
 
 }  // namespace nodeshare::linux_api

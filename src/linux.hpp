@@ -138,4 +138,7 @@ extern std::atomic<bool> in_forked_child;
 /// True in a child that was forked after the library was first used: it may look at memory, but not take part.
 inline bool forked() noexcept { return in_forked_child.load(std::memory_order_relaxed); }
 
+/// Whether this process has forked children since then: they keep what it had mapped.
+bool has_forked() noexcept;
+
 }  // namespace nodeshare::linux_api

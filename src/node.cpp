@@ -121,7 +121,7 @@ void node::fail(const call& what, std::string_view text, bool over_node)
 void node::trim(const call& what)
 {
   meetings_->agree(what, {}, scope::communicator, true);
-  recycler_->drop_idle();
+  recycler_->drop_idle(true);
   free_dropped(what, false);
 }
 

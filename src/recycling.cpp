@@ -188,11 +188,11 @@ void recycler::drop_retired() noexcept
   }
 }
 
-void recycler::drop_idle() noexcept
+void recycler::drop_idle(bool by_all) noexcept
 {
   const std::lock_guard lock(mutex_);
   for (auto one = spares_.begin(); one != spares_.end();) {
-    one = retire(one->first, one->second) ? drop(one) : std::next(one);
+    one = retire(one->first, one->second, !by_all) ? drop(one) : std::next(one);
   }
 }
 
@@ -254,20 +254,24 @@ std::size_t recycler::idle_bytes() const noexcept
   return total;
 }
 
-/// Whether it is retired now; memory that somebody holds is not.
-bool recycler::retire(std::uint32_t place, const spare& one) noexcept
+/// Whether it is retired now; memory that somebody holds is not. Where others keep their mappings for a while, ranks or
+/// children of this one, its pages are given back here; that takes as long as all else of a creation and its end.
+bool recycler::retire(std::uint32_t place, const spare& one, bool kept_by_ranks) noexcept
 {
   std::atomic<std::uint64_t>& word = page_->word_of(place);
   std::uint64_t seen = word.load(std::memory_order_acquire);
-  while ((seen & segment_word::retired) == 0) {
+  bool by_me = false;
+  while (!by_me && (seen & segment_word::retired) == 0) {
     if (holders(seen) != 0) {
       return false;
     }
-    if (word.compare_exchange_weak(seen, seen | segment_word::retired, std::memory_order_acq_rel)) {
-      page_->header().idle_bytes.fetch_sub(one.mapped.bytes, std::memory_order_relaxed);
-      // nobody sees it any more, but others may keep their mapping for a while: ranks of a larger communicator, children
-      linux_api::punch(one.mapped.address, one.mapped.bytes);
-    }
+    by_me = word.compare_exchange_weak(seen, seen | segment_word::retired, std::memory_order_acq_rel);
+  }
+  if (by_me) {
+    page_->header().idle_bytes.fetch_sub(one.mapped.bytes, std::memory_order_relaxed);
+  }
+  if (holders(seen) == 0 && ((by_me && kept_by_ranks) || linux_api::has_forked())) {
+    linux_api::punch(one.mapped.address, one.mapped.bytes);
   }
   return true;
 }

@@ -42,8 +42,9 @@ class recycler final : public keeper {
 
   /// Local. Unmaps what the leader or a fork has retired.
   void drop_retired() noexcept;
-  /// Local. Unmaps all that nobody holds; by all ranks of the node, it is free then.
-  void drop_idle() noexcept;
+  /// Local. Unmaps all that nobody holds. `by_all`: all ranks of the node do so now, and it is free then; else its
+  /// pages are given back at once.
+  void drop_idle(bool by_all = false) noexcept;
 
   /// By the leader, while the others wait for it. Says which held windows all ranks have let go of for good.
   void choose_windows_to_free() noexcept;
@@ -63,7 +64,7 @@ class recycler final : public keeper {
   using spares = std::map<std::uint32_t, spare>;
 
   bool worth_keeping(const segment_parts& parts) const noexcept;
-  bool retire(std::uint32_t place, const spare& one) noexcept;
+  bool retire(std::uint32_t place, const spare& one, bool kept_by_ranks = true) noexcept;
   spares::iterator drop(spares::iterator one) noexcept;
   void free_these(spares&& windows) noexcept;
   void forget_mapping(std::uint32_t place, std::uint64_t what) noexcept;

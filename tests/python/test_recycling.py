@@ -4,6 +4,7 @@
 import ctypes
 import gc
 import mmap
+import multiprocessing
 import os
 import resource
 
@@ -35,11 +36,15 @@ def soil(size=BIG):
 
 def pages_present(a):
     """Return how many of an array's pages need not be taken any more when they are touched, and how many it has."""
-    pages = -(-a.nbytes // mmap.PAGESIZE)
-    there = np.zeros(pages, "u1")
-    address = ctypes.c_void_p(a.array.ctypes.data)
-    assert ctypes.CDLL(None).mincore(address, ctypes.c_size_t(a.nbytes), there.ctypes.data_as(ctypes.c_void_p)) == 0
-    return int((there & 1).sum()), pages
+    return pages_at(a.array.ctypes.data, a.nbytes), -(-a.nbytes // mmap.PAGESIZE)
+
+
+def pages_at(address, nbytes):
+    """Return how many of the pages of mapped memory are there."""
+    there = np.zeros(-(-nbytes // mmap.PAGESIZE), "u1")
+    length, out = ctypes.c_size_t(nbytes), there.ctypes.data_as(ctypes.c_void_p)
+    assert ctypes.CDLL(None).mincore(ctypes.c_void_p(address), length, out) == 0
+    return int((there & 1).sum())
 
 
 @pytest.fixture(autouse=True)
@@ -130,6 +135,31 @@ def test_trim_gives_it_back():
     assert recycled() >= SIZE
     ns.trim()
     assert ns.memory().recycled == 0
+
+
+def test_trim_gives_it_back_although_a_forked_child_still_maps_it():
+    a = ns.empty(BIG)
+    a.local[...] = 1
+    a.sync()
+    address, nbytes = a.array.ctypes.data, a.nbytes
+    a.close()
+    del a
+    assert recycled() >= SIZE
+    if world.rank == LAST:
+        here, there = multiprocessing.Pipe()
+        child = os.fork()
+        if child == 0:
+            for _ in range(2):
+                there.send(pages_at(address, nbytes))
+                there.recv()
+            os._exit(0)
+        assert here.recv() == SIZE // mmap.PAGESIZE
+    ns.trim()
+    if world.rank == LAST:
+        here.send("look again")
+        assert here.recv() == 0
+        here.send("end")
+        os.waitpid(child, 0)
 
 
 def test_pages_frozen_or_locked_by_one_rank_are_as_good_as_new():
