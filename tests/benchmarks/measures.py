@@ -190,12 +190,13 @@ def nodes(jobs: Jobs) -> Iterator[Figure]:
 
 
 def again(jobs: Jobs) -> Iterator[Figure]:
-    """Make, write in full and drop 256 MiB in a loop; peers: shared_memory, and pshmem, SharedArray where installed."""
+    """Make, write in full and drop 256 MiB in a loop; floor: writing; peers: shared_memory, pshmem, SharedArray."""
     nbytes = 256 << 20
     for name, at_least in (("empty", 20), ("zeros", 15)):
         found = jobs.python(2, "ranks_again.py", nbytes, jobs.few(9, 3), name)
-        for peer in sorted(found.keys() - {name}):
-            what = f"{name} of 256 MiB, made, written, dropped"
+        what = f"{name} of 256 MiB, made, written, dropped"
+        yield times_as_long(what, found[name], "memory that is there, written", found["there"])
+        for peer in sorted(found.keys() - {name, "there"}):
             yield times_faster(what, found[name], peer, found[peer], at_least)
 
 

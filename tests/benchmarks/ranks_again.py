@@ -2,7 +2,8 @@
 """On the ranks: an array made, written in full by all ranks and dropped, over and over, as programs do in each step.
 
 Run as: ranks_again.py BYTES REPETITIONS empty|zeros. The peers do the same in their own words: pshmem, SharedArray and
-multiprocessing.shared_memory, as far as they are installed. Timed is the whole step.
+multiprocessing.shared_memory, as far as they are installed. Timed is the whole step. The floor, "there": private memory
+that is there already is written in full, for zeros after it has been cleared.
 """
 
 from __future__ import annotations
@@ -95,7 +96,18 @@ def pshmem() -> float:
     return step(made)
 
 
-candidates = [ours, shared_memory]
+private = np.ones(stop - start, "u1")
+
+
+def there() -> float:
+    begin = perf_counter()
+    if name == "zeros":
+        private.fill(0)
+    private[...] = 1
+    return perf_counter() - begin
+
+
+candidates = [ours, there, shared_memory]
 for module, one in (("SharedArray", sharedarray), ("pshmem", pshmem)):
     try:
         __import__(module)
