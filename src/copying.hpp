@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// @file
-/// Copies of more than the cache holds.
+/// Copying and clearing more than the cache holds.
 #pragma once
 
 #include <cstddef>
@@ -17,5 +17,8 @@ void stream(std::byte* to, const std::byte* from, std::size_t bytes) noexcept;
 
 /// Local. Either, whichever is faster for so many bytes.
 void copy_bytes(std::byte* to, const std::byte* from, std::size_t bytes) noexcept;
+
+/// Local. As memset(3) with zero, by such stores where it pays.
+void clear(std::byte* to, std::size_t bytes) noexcept;
 
 }  // namespace nodeshare

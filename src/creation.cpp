@@ -7,6 +7,7 @@
 #include <span>
 #include <utility>
 
+#include "copying.hpp"
 #include "filling.hpp"
 #include "limits.hpp"
 #include "linux.hpp"
@@ -66,7 +67,7 @@ failure take_used_pages(std::span<std::byte> mine, int ranks, bool reserve, bool
     }
   }
   if (wanted == content::zeros) {
-    std::fill(mine.begin(), mine.end(), std::byte{0});
+    clear(mine.data(), mine.size());
   }
   return {};
 }

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "copying.hpp"
 #include "linux.hpp"
 #include "nodeshare/node.hpp"
 #include "nodeshare/topology.hpp"
@@ -66,7 +67,7 @@ class filler {
   bool copy(std::byte* to, const std::byte* from, std::size_t bytes) const
   {
     if (root_ == 0) {
-      std::memcpy(to, from, bytes);
+      copy_bytes(to, from, bytes);
       return true;
     }
     return linux_api::read_process(root_, from, to, bytes);
