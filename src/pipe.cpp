@@ -8,6 +8,7 @@
 #include "wait.hpp"
 
 namespace nodeshare {
+
 /// In the front of a heap, behind two rings.
 struct pipe_words {
   struct end {
@@ -40,12 +41,8 @@ bool pipe_end::other_is_closed(bool look)
   pipe_words::end& other = words_->ends[1 - side_];
   const segment& memory = *in_.memory().memory();
   const std::uint64_t user = other.user.load(std::memory_order_relaxed);
-  const auto now = std::chrono::steady_clock::now();
-  if (user != 0 && (look || now - looked_ > look_every)) {
-    looked_ = now;
-    if (has_ended(memory, user)) {
-      other.left_by.store(user, std::memory_order_release);
-    }
+  if (user != 0 && (look || is_my_turn(looked_at_, look_every)) && has_ended(memory, user)) {
+    other.left_by.store(user, std::memory_order_release);
   }
   const int ranks = memory.home() ? memory.home()->where().node_size() : 1;
   return (user != 0 && other.left_by.load(std::memory_order_acquire) == user) ||

@@ -3,8 +3,8 @@
 /// Two ends, each of which gets what is sent into the other.
 #pragma once
 
-#include <chrono>
-#include <cstddef>
+#include <atomic>
+#include <cstdint>
 #include <memory>
 #include <optional>
 
@@ -42,7 +42,7 @@ class pipe_end {
   int side_;
   ring out_, in_;
   pipe_words* words_;
-  std::chrono::steady_clock::time_point looked_;
+  std::atomic<std::int64_t> looked_at_{0};  // of all threads that use this end; milliseconds
 };
 
 }  // namespace nodeshare
