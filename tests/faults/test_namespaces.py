@@ -44,6 +44,8 @@ def job_within(tmp_path, *words):
 
     def run(ranks, **env):
         ended = jobs(ranks, SCRIPT, env=env)
+        if ended.code != 0 and jobs(ranks, "from mpi4py import MPI", env=env).code != 0:
+            pytest.skip(f"this MPI does not even start within {' '.join(words)}")
         assert ended.code == 0, ended.out + ended.err
         return ended.out.splitlines()
 
