@@ -35,7 +35,8 @@ def mpiexec(ranks: int) -> list[str]:
 def is_open_mpi() -> bool:
     """Return whether Open MPI's mpiexec is what starts jobs."""
     words = [*mpiexec(1)[:-2], "--version"]
-    return "Open MPI" in subprocess.run(words, capture_output=True, text=True).stdout
+    said = subprocess.run(words, capture_output=True, text=True).stdout
+    return "Open MPI" in said or "OpenRTE" in said  # Open MPI 4
 
 
 @dataclass
