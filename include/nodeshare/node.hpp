@@ -44,15 +44,6 @@ struct memory_request {
   std::span<const source_piece> data = {};  // NOLINT(readability-redundant-member-init): GCC's -Wextra wants it
 };
 
-/// The 64-bit FNV-1a hash of `text`, continued from `hash`. Here, so that that of a literal is made when compiling.
-constexpr std::uint64_t hash_of(std::string_view text, std::uint64_t hash = 0xcbf29ce484222325u) noexcept
-{
-  for (const char c : text) {
-    hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
-  }
-  return hash;
-}
-
 /// A collective call as its ranks compare it: everything that must be the same on all of them is in the digest.
 struct call {
   std::string_view name;
@@ -73,6 +64,16 @@ struct call {
         where(its_place),
         digest(hash_of(its_name) ^ (number + 1) * 0x9e3779b97f4a7c15u)
   {}
+
+ private:
+  /// 64-bit FNV-1a, continued from `hash`. Here, so that that of a literal is made when compiling.
+  static constexpr std::uint64_t hash_of(std::string_view text, std::uint64_t hash = 0xcbf29ce484222325u) noexcept
+  {
+    for (const char c : text) {
+      hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+    }
+    return hash;
+  }
 };
 
 /// The ranks of this node, their control page, and the one way to meet.
