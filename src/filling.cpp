@@ -2,7 +2,6 @@
 #include "filling.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <vector>
 
 #include "copying.hpp"

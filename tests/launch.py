@@ -32,11 +32,14 @@ def mpiexec(ranks: int) -> list[str]:
     return [*shlex.split(os.environ.get("MPIEXEC") or "mpiexec"), "-n", str(ranks)]
 
 
+def version_of_mpiexec() -> str:
+    """Return what the mpiexec that starts jobs says of itself."""
+    return subprocess.run([*mpiexec(1)[:-2], "--version"], capture_output=True, text=True).stdout
+
+
 def is_open_mpi() -> bool:
-    """Return whether Open MPI's mpiexec is what starts jobs."""
-    words = [*mpiexec(1)[:-2], "--version"]
-    said = subprocess.run(words, capture_output=True, text=True).stdout
-    return "Open MPI" in said or "OpenRTE" in said  # Open MPI 4
+    """Return whether Open MPI's mpiexec is what starts jobs; Open MPI 4 calls it OpenRTE's."""
+    return any(name in version_of_mpiexec() for name in ("Open MPI", "OpenRTE"))
 
 
 @dataclass

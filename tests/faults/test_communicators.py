@@ -252,7 +252,7 @@ print("well\\n", end="", flush=True)
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_communicators_made_and_freed_leave_nothing_behind(job, ranks):
     # each takes MPICH a quarter of a second where its ranks, which spin, outnumber the cores
-    ended = job(ranks, MANY.format(first=50, then=100, growth=2000), timeout=120)
+    ended = job(ranks, MANY.format(first=100, then=200, growth=2000), timeout=200)
     assert (ended.code, ended.out.count("well")) == (0, ranks), ended.out + ended.err
 
 

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from launch import Jobs, mpiexec
+from launch import Jobs, mpiexec, version_of_mpiexec
 
 SCRIPT = """
     import numpy as np
@@ -44,8 +44,8 @@ def job_within(tmp_path, *words):
 
     def run(ranks, **env):
         ended = jobs(ranks, SCRIPT, env=env)
-        if ended.code != 0 and jobs(ranks, "from mpi4py import MPI", env=env).code != 0:
-            pytest.skip(f"this MPI does not even start within {' '.join(words)}")
+        if "unable to allocate shared memory" in ended.err and "Intel" in version_of_mpiexec():
+            pytest.skip(f"Intel MPI does not start within {' '.join(words)}")
         assert ended.code == 0, ended.out + ended.err
         return ended.out.splitlines()
 
